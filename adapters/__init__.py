@@ -1,0 +1,1 @@
+"""Batch systems: one module each, and the contract they share."""

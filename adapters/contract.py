@@ -1,0 +1,135 @@
+"""The contract between the leader and a batch system.
+
+An `Adapter` is shared by all runs of one Orchestrator; a `Session` is one run's view of it. The leader hands over
+attempts in batches and reads batches of updates. Updates may come twice, late or out of order: each names its
+attempt by key, and the leader ignores what it already knows. An adapter never raises for an unknown state of the
+batch system; it warns and carries on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from orch.attempt import Attempt, Note, Outcome
+from orch.bus.events import Resources
+
+
+class Queued(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", tag="queued", gc=False):
+    """The batch system has the attempt, under the name `id`."""
+
+    key: str
+    id: str = ""
+
+
+class Started(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", tag="started", gc=False):
+    """The attempt's body runs. `since`: UTC, ISO 8601."""
+
+    key: str
+    host: str = ""
+    pid: int = 0
+    since: str = ""
+    id: str = ""
+
+
+class Finished(msgspec.Struct, frozen=True, tag_field="t", tag="finished", gc=False):
+    """The attempt is over, however it ended, and nothing of it is left running."""
+
+    key: str
+    outcome: Outcome
+
+
+class Unknown(msgspec.Struct, frozen=True, tag_field="t", tag="unknown", gc=False):
+    """Answer to `find`: neither the batch system nor any journal has ever heard of the key. It may be submitted again."""
+
+    key: str
+
+
+Update = Queued | Started | Finished | Unknown | Note
+
+
+class Capacity(msgspec.Struct, frozen=True, gc=False):
+    """The most that all attempts of a run may use at once, and that one attempt can ever get.
+
+    `ahead`: how many attempts more than fit may be handed over, so that no slot idles for a turn of the leader.
+    """
+
+    cores: float
+    memory: int
+    disk: int
+    ahead: int = 64
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """What an adapter has to know of a run to run its attempts. `environment` is passed on in memory, never stored."""
+
+    run: str
+    epoch: int
+    store: str
+    environment: dict[str, str]
+    python_path: list[str] = []
+    cores: float = 0.0  # 0: all that there are
+    memory: int = 0
+    work_dir: str = ""
+
+
+class Session(Protocol):
+    """One run's connection to a batch system. Cancellation-safe; `updates` is consumed by one task only."""
+
+    async def submit(self, attempts: Sequence[Attempt]) -> None:
+        """Hand over attempts whose intention is durable. Submitting a known key again is harmless."""
+
+    async def cancel(self, keys: Sequence[str]) -> None:
+        """Ask to end these attempts and all that descends from them; each is confirmed by a `Finished` (KILLED)."""
+
+    async def acknowledge(self, keys: Sequence[str]) -> None:
+        """The outcomes of these keys are durable in the log: the adapter may forget them."""
+
+    async def find(self, keys: Sequence[str]) -> None:
+        """After a restart: for each key an update will come that says where it stands (`Unknown` included).
+
+        Attempts of this run that the adapter has and that are not named are of no use to anybody: it ends them.
+        """
+
+    def updates(self) -> AsyncIterator[list[Update]]:
+        """Batches of updates, for ever. Raises `orch.errors.AdapterError` when the batch system is gone for good."""
+
+    def capacity(self) -> Capacity:
+        """The limits, at this moment."""
+
+    async def describe(self, key: str) -> str:
+        """Why is this attempt not running yet? One line, or empty."""
+
+    async def output(self, key: str) -> tuple[bytes, bytes]:
+        """What a running attempt has written to stdout and stderr so far (head and tail, bounded)."""
+
+    async def close(self) -> None:
+        """Let go. Live attempts go on."""
+
+
+class Adapter(Protocol):
+    """The async face of a batch system, found through the entry-point group `orch.adapters`."""
+
+    name: str
+
+    async def open(self, info: RunInfo) -> Session:
+        """Connect a run. Raises `orch.errors.Fenced` where a later epoch of the run is already connected."""
+
+    async def close(self) -> None:
+        """End what this object started in this process (never live attempts)."""
+
+
+def fits(wanted: Resources, capacity: Capacity) -> str:
+    """Empty if `wanted` can ever be given by `capacity`, else what is short, for a message to the user."""
+    short = []
+    if wanted.cores > capacity.cores:
+        short.append(f"cores: wanted {wanted.cores:g}, available {capacity.cores:g}")
+    if wanted.memory > capacity.memory:
+        short.append(f"memory: wanted {wanted.memory} bytes, available {capacity.memory} bytes")
+    if wanted.disk > capacity.disk:
+        short.append(f"disk: wanted {wanted.disk} bytes, available {capacity.disk} bytes")
+    return "; ".join(short)
+
+

@@ -1,0 +1,1 @@
+"""The `orch` command: a thin shell over the public API."""

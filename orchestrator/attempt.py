@@ -1,0 +1,157 @@
+"""What is handed over for one attempt at a job, and what it leaves behind.
+
+These records cross process borders (leader, agent, template, worker, batch systems' nodes) as msgpack. They know
+nothing of the leader and of user code: bodies and values are opaque bytes here.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+from orch.bus.events import EMPTY, Blob, JobId, Resources, StoredFile, Usage
+
+
+class Reason(enum.StrEnum):
+    """Why an attempt ended (see docs for what each one costs)."""
+
+    FINISHED = "FINISHED"  # exit code 0 and an outcome
+    FAILED = "FAILED"  # the body raised, or the program exited non-zero or was killed by a signal
+    LOST = "LOST"  # the host or the agent went away
+    KILLED = "KILLED"  # ended on our request
+    ERROR = "ERROR"  # we or the batch system could not run it
+    MEMLIMIT = "MEMLIMIT"  # used more memory than asked for
+    MISSING = "MISSING"  # the batch system has forgotten it
+    MAXJOBDURATION = "MAXJOBDURATION"  # ran longer than its wall time
+    PARTITION = "PARTITION"  # ended well, but its outcome cannot be read
+    PREEMPTED = "PREEMPTED"  # the batch system took the place away
+
+
+class Value(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A finished job's value. `refs[k]` is the job whose value stands at reference number k in the pickle.
+
+    `label` names the job for messages: "fib(3) [job 17]".
+    """
+
+    blob: Blob
+    refs: list[JobId] = []
+    label: str = ""
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One attempt, as the leader hands it to an adapter. Self-contained, but for the store and the bundle.
+
+    `key`     unique for ever: run, job and attempt
+    `needs`   the jobs that the body refers to; reference number k in the body is `needs[k]`
+    `values`  their values, and all values that stand inside those (aliases already followed)
+    `bundle`  digest of the code; empty for a command that needs none
+    `max_log` bytes kept of each of stdout and stderr
+    """
+
+    key: str
+    run: str
+    job: JobId
+    attempt: int
+    epoch: int
+    kind: str
+    name: str
+    form: str
+    body: Blob
+    resources: Resources
+    needs: list[JobId] = []
+    values: dict[JobId, Value] = {}
+    bundle: str = ""
+    cwd: str = ""
+    max_log: int = 16 * 1024 * 1024
+
+
+class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The body (as JSON) of an attempt of form "command": a program that needs no Python to be prepared or collected.
+
+    It runs in a fresh scratch directory, in `cwd` below it. `env` comes on top of the run's environment.
+    """
+
+    argv: list[str]
+    env: dict[str, str] = {}
+    stdin: bytes = b""
+    cwd: str = ""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where attempts of a run find things on this host: absolute paths, and names for messages.
+
+    `scratch` is the directory below which an attempt may make its own scratch directory, named after its key.
+    """
+
+    store: str
+    scratch: str
+    host: str
+
+
+class NewJob(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A job made by an attempt (or the workflow function), not yet numbered.
+
+    `needs` are positions in the list of new jobs that this record is in; an attempt can only refer to jobs that it
+    made itself, since all others have become values by the time it runs.
+    """
+
+    kind: str
+    name: str = ""
+    needs: list[int] = []
+    form: str = "fork"
+    body: Blob = EMPTY
+    resources: Resources = Resources()
+    retries: int = -1  # -1: the run's default
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What one attempt left behind.
+
+    `reason` FINISHED is success, and only then `value`, `refs`, `alias`, `jobs` and `files` mean something.
+    `refs` are positions in `jobs`. `alias`: the value is exactly the job `jobs[refs[0]]`, and `value` is empty.
+    `message` one line for people: "ValueError: bad header" or "exit code 3".
+    `warnings` lines for the user (jobs made and never used …).
+    """
+
+    key: str
+    reason: Reason
+    exit_code: int | None = None
+    signal: int = 0
+    message: str = ""
+    value: Blob = EMPTY
+    refs: list[int] = []
+    alias: bool = False
+    jobs: list[NewJob] = []
+    files: list[StoredFile] = []
+    warnings: list[str] = []
+    usage: Usage = Usage()
+    stdout: Blob = EMPTY
+    stderr: Blob = EMPTY
+    host: str = ""
+    ended: str = ""
+
+
+# What running attempts say --------------------------------------------------------------------------------------
+
+
+class Note(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", tag="note", gc=False):
+    """An annotation (`name`, `value`) or a log line (`level`, `value` is the text, `name` the stream) of a running attempt."""
+
+    key: str
+    kind: str  # "annotate" or "log"
+    name: str = ""
+    value: Any = None
+    level: str = ""
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What the workflow function returned and which jobs it made; fields as in `Outcome`."""
+
+    value: Blob = EMPTY
+    refs: list[int] = []
+    alias: bool = False
+    jobs: list[NewJob] = []
+    files: list[StoredFile] = []
+    warnings: list[str] = []

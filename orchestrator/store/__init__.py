@@ -1,0 +1,1 @@
+"""Job stores: where bundles, bodies, values, files and logs live."""
