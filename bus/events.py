@@ -152,6 +152,12 @@ class Warned(Event, frozen=True, tag="warned", gc=False):
     job: JobId = 0
 
 
+class Restarted(Event, frozen=True, tag="restarted", gc=False):
+    """The run is carried on: failed and cancelled jobs get fresh tries, and what was skipped for their sake waits again."""
+
+    by: str = ""
+
+
 class Ended(Event, frozen=True, tag="ended", gc=False):
     """Nothing is left to do. `outcome` is one of succeeded, failed, cancelled."""
 
@@ -291,12 +297,6 @@ class Cancelled(Event, frozen=True, tag="cancelled", gc=False):
     stderr: Blob = EMPTY
 
 
-class Revived(Event, frozen=True, tag="revived", gc=False):
-    """A failed or cancelled job gets fresh tries at a restart; what was skipped for its sake waits again."""
-
-    job: JobId
-
-
 KNOWN: tuple[type[Event], ...] = (
     Opened,
     Created,
@@ -316,6 +316,6 @@ KNOWN: tuple[type[Event], ...] = (
     Retrying,
     Failed,
     Cancelled,
-    Revived,
+    Restarted,
 )
 """Every event type that this version writes."""
