@@ -1,0 +1,63 @@
+"""Reading a run from its log alone: no leader, no adapter, no user code."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from orch.bus import events as ev
+from orch.bus.reader import read
+from orch.errors import NoSuchRun
+from orch.state.fold import fold
+from orch.state.model import State
+from orch.state.status import JobStatus, statuses
+from orch.store import layout
+from orch.store.locator import open_store
+from orch.store.runs import newest_run
+
+
+def replay(store: str | Path, run: str | None = None, at: int | None = None) -> dict[str, JobStatus]:
+    """`{job id: JobStatus}` of a run as it stood after event `at` (default: the last one).
+
+    `run` defaults to the newest run of the store. Works on a copied store, and on a directory of segments (a copied
+    log). Raises `NoSuchRun`, `LogDamaged`.
+    """
+    return statuses(replay_state(store, run, at))
+
+
+def replay_state(store: str | Path, run: str | None = None, at: int | None = None) -> State:
+    """The whole state of a run as it stood after event `at`."""
+    return fold_quickly(read(log_directory(store, run), to_seq=at))
+
+
+def log_directory(store: str | Path, run: str | None = None) -> Path:
+    """Where the log of `run` is: `store` is a store's locator, or itself a directory of segments."""
+    if run is None and any(Path(store).glob("*.events.jsonl")):
+        return Path(store)
+    opened = open_store(store)
+    name = run or newest_run(opened)
+    if name is None:
+        raise NoSuchRun(f"the store {store} has no runs yet; start one with: orch run WORKFLOW.py --store {store}")
+    directory = opened.local_path(layout.log_dir(name))
+    if not directory.is_dir():
+        raise NoSuchRun(f"the store {store} has no run {name!r}; see: orch list --store {store}")
+    return directory
+
+
+def fold_quickly(events: Iterable[ev.Event]) -> State:
+    """Fold many events: none of them is garbage soon, so the collector need not look."""
+    with _no_collector():
+        return fold(events)
+
+
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,195 @@
+"""The leader: the one process that may append to a run's log.
+
+One turn: take what has come → turn it into events → decide → make all of it durable with one append → only then act.
+The state is folded as events are staged, so that one append can hold both what happened and what is intended; but
+nothing leaves the leader (no call of the adapter, no acknowledgement, nothing to subscribers) before the append is
+durable. If it fails, the leader ends.
+
+After a restart, a leader first asks the adapter about every attempt that was live, and schedules nothing before each
+has been answered.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+import anyio
+
+from orch.adapters.contract import Capacity, Finished, Session, Unknown, Update, fits
+from orch.attempt import Attempt
+from orch.bus import events as ev
+from orch.leader.inbox import Inbox
+from orch.leader.requests import Request
+from orch.leader.settings import Settings
+from orch.leader.supply import Supply
+from orch.state.decide import Limits, attempt_key, decide
+from orch.state.fold import apply
+from orch.state.law import JobState
+from orch.state.model import State
+from orch.state.react import live_row, react
+
+
+class Writer(Protocol):
+    """What the leader needs of a log."""
+
+    def stage(self, events: Sequence[ev.Event]) -> list[ev.Event]:
+        """Number and date events, to be written with the next `commit`."""
+
+    async def commit(self) -> None:
+        """Make everything staged durable. Raises `LogTrouble` or `Fenced`."""
+
+    def fetch(self, seq: int) -> ev.Event:
+        """Read a durable event again."""
+
+    async def close(self, reason: str) -> None:
+        """End the segment in order."""
+
+
+@dataclasses.dataclass
+class Turn:
+    """What one turn has staged, and what it will do once that is durable."""
+
+    events: list[ev.Event] = dataclasses.field(default_factory=list)
+    submit: list[ev.JobId] = dataclasses.field(default_factory=list)
+    acknowledge: list[str] = dataclasses.field(default_factory=list)
+    cancel: list[str] = dataclasses.field(default_factory=list)
+    requests: list[Request] = dataclasses.field(default_factory=list)
+    last: bool = False
+
+
+class Leader:
+    """Leads one run from its present state until it has ended, is stopped, or this leader is cancelled."""
+
+    def __init__(
+        self,
+        state: State,
+        log: Writer,
+        session: Session,
+        settings: Settings,
+        *,
+        publish: Callable[[list[ev.Event]], None],
+        recorded: Callable[[Request], None],
+    ) -> None:
+        assert state.created is not None
+        self.state = state
+        self._log = log
+        self._session = session
+        self._settings = settings
+        self._publish = publish
+        self._recorded = recorded
+        self._run = state.created.run
+        self._cwd = state.created.cwd
+        self._supply = Supply(log.fetch)
+        self._inbox: Inbox[Update | Request] = Inbox()
+        self._unsettled = {state.jobs[job].key for job in state.live}
+        self._asked: set[str] = set()
+
+    def request(self, request: Request) -> None:
+        """Hear a wish."""
+        self._inbox.put([request])
+
+    async def lead(self) -> None:
+        """Lead. Raises `Fenced`, `LogTrouble`, `AdapterError`. When cancelled, live attempts go on."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._listen, self._session.updates())
+            if self._unsettled:
+                await self._session.find(sorted(self._unsettled))
+            else:
+                await self._session.find([])
+                self._inbox.put([])
+            try:
+                while not await self._turn(await self._inbox.take()):
+                    pass
+            finally:
+                tasks.cancel_scope.cancel()
+
+    async def _listen(self, updates: AsyncIterator[list[Update]]) -> None:
+        try:
+            async for batch in updates:
+                self._inbox.put(list(batch))
+        except Exception as error:  # noqa: BLE001 - whatever ends the stream ends the leader, with this as its reason
+            self._inbox.fail(error)
+
+    async def _turn(self, items: Sequence[Update | Request]) -> bool:
+        """One turn; True if it was the last."""
+        turn = Turn()
+        for item in items:
+            if isinstance(item, Request):
+                self._hear(turn, item)
+            else:
+                self._learn(turn, item)
+        if not self._unsettled:
+            self._decide(turn)
+        with anyio.CancelScope(shield=True):  # half a turn is worse than a late cancellation
+            if turn.events:
+                await self._log.commit()
+                self._publish(turn.events)
+            await self._act(turn)
+        return turn.last
+
+    # Deciding: no I/O from here …
+
+    def _stage(self, turn: Turn, events: list[ev.Event]) -> None:
+        for event in self._log.stage(events):
+            apply(self.state, event)
+            self._supply.note(event)
+            turn.events.append(event)
+
+    def _hear(self, turn: Turn, request: Request) -> None:
+        self._stage(turn, [ev.Requested(what=request.what, job=request.job, by=request.by)])
+        turn.requests.append(request)
+
+    def _learn(self, turn: Turn, update: Update) -> None:
+        key = update.outcome.key if isinstance(update, Finished) else update.key
+        self._stage(turn, react(self.state, update, self._settings.retries, self._refuse))
+        self._unsettled.discard(key)
+        if isinstance(update, Finished):
+            turn.acknowledge.append(key)
+            self._asked.discard(key)
+        elif isinstance(update, Unknown):
+            row = live_row(self.state, key)
+            if row is not None and row.state is JobState.SUBMITTING:
+                turn.submit.append(row.id)
+
+    def _refuse(self, wanted: ev.Resources) -> str:
+        return fits(wanted, self._session.capacity())
+
+    def _decide(self, turn: Turn) -> None:
+        decision = decide(self.state, limits(self._session.capacity()))
+        adapter = self._settings.adapter
+        intentions: list[ev.Event] = []
+        for job in decision.submit:
+            attempt = self.state.jobs[job].attempt + 1
+            key = attempt_key(self._run, job, attempt)
+            intentions.append(ev.Submitting(job=job, attempt=attempt, key=key, adapter=adapter))
+        self._stage(turn, intentions)
+        turn.submit.extend(decision.submit)
+        turn.cancel = [key for key in decision.cancel if key not in self._asked]
+        self._asked.update(turn.cancel)
+        if decision.end:
+            self._stage(turn, [ev.Ended(outcome=decision.end)])
+        turn.last = bool(decision.end) or decision.leave
+
+    # … to here. Acting: everything below is durable.
+
+    async def _act(self, turn: Turn) -> None:
+        for request in turn.requests:
+            self._recorded(request)
+        if turn.acknowledge:
+            await self._session.acknowledge(turn.acknowledge)
+        if turn.submit:
+            await self._session.submit([self._attempt(job) for job in turn.submit])
+        if turn.cancel:
+            await self._session.cancel(turn.cancel)
+        if turn.last:
+            await self._log.close(self.state.outcome and "ended" or "stopped")
+
+    def _attempt(self, job: ev.JobId) -> Attempt:
+        return self._supply.attempt(self.state, self.state.jobs[job], self._cwd, self._settings.max_log)
+
+
+def limits(capacity: Capacity) -> Limits:
+    """How many attempts may be live at once: those that fit, if each takes a core, and those handed over ahead."""
+    return Limits(slots=max(1, int(capacity.cores)), ahead=capacity.ahead)
