@@ -1,0 +1,82 @@
+"""The runs of a store: their names, and which is the newest."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import msgspec
+
+from orch.errors import NoSuchRun, StoreError, UserError
+from orch.store.file import FileStore
+from orch.store.layout import log_dir
+
+SEGMENT = "*.events.jsonl"
+LONGEST = 100
+"""Characters of a run id, at most."""
+
+_ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+class _FirstLine(msgspec.Struct):
+    time: str
+
+
+def new_run_id(at: float | None = None) -> str:
+    """`YYYYMMDD-HHMMSS-xxxx` in UTC; xxxx is the fraction of the second, to base 36, so that ids sort by time.
+
+    `at`: seconds since 1970, now by default.
+    """
+    moment = time.time() if at is None else at
+    whole = int(moment)
+    fraction = int((moment - whole) * 36**4)
+    suffix = "".join(_DIGITS[fraction // 36**power % 36] for power in (3, 2, 1, 0))
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(whole))}-{suffix}"
+
+
+def check_run_id(text: str) -> str:
+    """`text`, if it can be the id of a run. Raises `UserError`."""
+    if len(text) > LONGEST:
+        raise UserError(f"the run id {text[:20]!r}… has {len(text)} characters: {LONGEST} is the most")
+    if not _ALLOWED.fullmatch(text):
+        raise UserError(
+            f"{text!r} cannot be a run id: use letters, digits, '.', '_' and '-', with a letter or digit first"
+        )
+    return text
+
+
+def list_runs(store: FileStore) -> list[str]:
+    """Ids of the runs that have begun, the newest first."""
+    begun = []
+    try:
+        names = [path.name for path in store.local_path("runs").iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StoreError(f"could not list the runs of {store.root}: {error.strerror}") from error
+    for name in names:
+        if _ALLOWED.fullmatch(name) and (since := _created(store, name)):
+            begun.append((since, name))
+    return [name for _, name in sorted(begun, reverse=True)]
+
+
+def newest_run(store: FileStore) -> str:
+    """Id of the run that began last. Raises `NoSuchRun` if there is none."""
+    runs = list_runs(store)
+    if not runs:
+        raise NoSuchRun(f"the store {store.root} has no runs")
+    return runs[0]
+
+
+def _created(store: FileStore, run: str) -> str:
+    """When the run began (ISO 8601, UTC), by its first event; empty if it has none."""
+    segments = sorted(store.local_path(log_dir(run)).glob(SEGMENT))
+    for segment in segments:
+        with segment.open("rb") as file:
+            line = file.readline(64 * 1024)
+        try:
+            return msgspec.json.decode(line, type=_FirstLine).time
+        except msgspec.DecodeError:
+            continue  # a claim that was never made good
+    return ""
