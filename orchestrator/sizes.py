@@ -32,7 +32,7 @@ for _power, _letter in enumerate(_LETTERS, start=1):
     _UNITS[f"{_letter}B"] = 1000**_power
 
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
-_ORDER = "d h m s ms".split()
+_ORDER = ["d", "h", "m", "s", "ms"]
 
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)\s*")
 _PART = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(ms|s|min|m|h|d)", re.IGNORECASE)
@@ -94,7 +94,7 @@ def format_duration(seconds: float) -> str:
     return " ".join(f"{count}{unit}" for count, unit in parts[:2] if count)
 
 
-def _number(value: float, what: str, accepted: str) -> Decimal:
+def _number(value: object, what: str, accepted: str) -> Decimal:
     """`value` if it is a finite number, not negative, and not a bool (which Python counts as a number)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise SizeError(f"{value!r} is not a {what}: {accepted}")

@@ -15,7 +15,7 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -272,7 +272,7 @@ class FileStore:
         while view:
             view = view[self._disk.write(descriptor, view) :]
 
-    def _copy_tree(self, entries: Iterable[Entry], root: Path, *, sync: bool) -> list[Entry]:
+    def _copy_tree(self, entries: Iterable[Entry], root: Path, *, sync: bool) -> Sequence[Entry]:
         """Copy `entries`, parents first, to the new directory `root`; the entries as they were really read."""
         self._disk.make_directory(root)
         directories, copied = [root], []

@@ -1,8 +1,8 @@
 """From a locator, as given to `--store`, to a store.
 
-    ./work, /data/work, file:/data/work      a directory
-    SCHEME:…                                 what the entry-point group `orch.stores` has under that name: a function
-                                             that takes the locator and returns an object with FileStore's methods
+./work, /data/work, file:/data/work      a directory
+SCHEME:…                                 what the entry-point group `orch.stores` has under that name: a function
+                                         that takes the locator and returns an object with FileStore's methods
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _directory(path: str, locator: str) -> FileStore:
 
 
 def _installed(scheme: str, locator: str) -> FileStore:
-    from importlib.metadata import entry_points  # noqa: PLC0415  slow to import, and seldom needed
+    from importlib.metadata import entry_points  # slow to import, and seldom needed
 
     for entry in entry_points(group=GROUP, name=scheme):
         store: FileStore = entry.load()(locator)

@@ -48,16 +48,13 @@ def check_run_id(text: str) -> str:
 
 def list_runs(store: FileStore) -> list[str]:
     """Ids of the runs that have begun, the newest first."""
-    begun = []
     try:
         names = [path.name for path in store.local_path("runs").iterdir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise StoreError(f"could not list the runs of {store.root}: {error.strerror}") from error
-    for name in names:
-        if _ALLOWED.fullmatch(name) and (since := _created(store, name)):
-            begun.append((since, name))
+    begun = [(since, name) for name in names if _ALLOWED.fullmatch(name) and (since := _created(store, name))]
     return [name for _, name in sorted(begun, reverse=True)]
 
 

@@ -1,0 +1,86 @@
+# What a fresh machine needs: make, and Python 3.11 or newer with venv. Everything else is fetched, by hash, into .venv.
+#
+#   make demo    count the words of Python's standard library, show the result, say how to look at the run
+#   make test    the whole test suite               make test ARGS="-k restart"
+#   make lint    ruff: rules and format             make format  puts the format right
+#   make types   mypy, strict, over all code
+#   make bench   all benchmarks, as one table       make bench ARGS=--json
+#   make wheel   the wheel, in dist/
+#   make lock    pins the dependencies anew in requirements.lock
+#   make clean   removes what make has made; runs (.orch) stay
+
+PYTHON ?= python3
+ARGS ?=
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+LINKS := .links/orch
+CODE := $(LINKS) tests benchmarks examples
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint format types bench wheel lock links clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	@run="demo-$$(date -u +%Y%m%d-%H%M%S)" && \
+	$(BIN)/orch run --run-id "$$run" examples/wordcount.py > $(VENV)/demo.json && \
+	$(BIN)/python examples/table.py $(VENV)/demo.json && \
+	echo && \
+	echo "Every change of that run is an event in its log. To look at it again:" && \
+	echo "    $(BIN)/orch replay $$run           # the jobs, as they stood at the end" && \
+	echo "    $(BIN)/orch replay $$run --at 100  # … and after the event number 100" && \
+	echo "    $(BIN)/orch tail $$run             # the events themselves"
+
+test: $(READY)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+types: $(READY) links
+	$(BIN)/mypy $(CODE) $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python benchmarks $(ARGS)
+
+wheel: $(READY)
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+lock:
+	@uv="$$(command -v uv || echo $(BIN)/uv)"; \
+	if [ "$$uv" = $(BIN)/uv ]; then $(MAKE) $(READY) && $(PIP) install -q uv; fi && \
+	"$$uv" pip compile -q --universal --generate-hashes --python-version 3.11 --group dev --upgrade \
+	    --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock pyproject.toml
+
+# Four folders make one import name. The editable install maps them while running; mypy needs to see it on disk.
+links:
+	@mkdir -p $(LINKS)
+	@for link in $(LINKS)/*; do [ -e "$$link" ] || rm -f "$$link"; done
+	@for entry in orchestrator/*.py orchestrator/py.typed orchestrator/*/ bus adapters cli; do \
+	    entry="$${entry%/}"; name="$${entry##*/}"; \
+	    [ "$$name" = __pycache__ ] || [ -e "$(LINKS)/$$name" ] || ln -s "../../$$entry" "$(LINKS)/$$name"; \
+	done
+
+# Rebuilt when the lock or the project's own description changes; otherwise this costs nothing.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "orch needs Python 3.11 or newer, and '$(PYTHON)' is not one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    $(PYTHON) -m venv --clear $(VENV) || { \
+	    echo "could not make $(VENV): the venv module of '$(PYTHON)' is missing (Debian: apt install python3-venv)" >&2; \
+	    exit 1; }
+	@echo "setting up $(VENV) …" >&2
+	@$(PIP) install -q --require-hashes -r requirements.lock
+	@$(PIP) install -q --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) .links build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
