@@ -236,8 +236,11 @@ class FileStore:
                 break
             directory = directory.parent
         for new in reversed(missing):
-            with contextlib.suppress(FileExistsError):  # another writer was faster; a file in the way shows below
+            try:
                 self._disk.make_directory(new)
+            except FileExistsError:
+                if not new.is_dir():  # else another writer was faster
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
             if sync:
                 self._disk.sync_directory(new.parent)
 
