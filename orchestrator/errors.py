@@ -4,6 +4,7 @@
     ├── UserError              2   the command line, the workflow or its input is wrong
     │   ├── SizeError              a size or duration that cannot be read
     │   ├── WorkflowError          the workflow cannot be imported, planned or pickled
+    │   │   └── CallError          a job function was called with arguments that do not fit it
     │   ├── GraphError             a cycle, a job passed to itself …
     │   ├── ResourceError          more than this machine can ever give
     │   └── NoSuchRun, RunExists, NoSuchJob, UnknownAdapter, UnknownStore
@@ -37,6 +38,10 @@ class SizeError(UserError, ValueError):
 
 class WorkflowError(UserError):
     """The workflow cannot be found, imported, planned or pickled."""
+
+
+class CallError(WorkflowError, TypeError):
+    """A job function was called with arguments that do not fit its signature."""
 
 
 class GraphError(UserError):
@@ -109,6 +114,7 @@ class AdapterError(SystemTrouble):
 
 __all__ = [
     "AdapterError",
+    "CallError",
     "Fenced",
     "GraphError",
     "JobError",

@@ -1,0 +1,240 @@
+"""`orch.context()`: what a running job can ask and say.
+
+There is one context a process, and not a context variable, so that threads started by user code see it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+import msgspec
+
+from orch.attempt import Note, Place
+from orch.bus.events import INLINE_LIMIT, Blob, Resources, StoredFile
+from orch.errors import JobError, UserError
+from orch.files import DirRef, FileRef
+from orch.store.layout import files_dir, value_file
+
+if TYPE_CHECKING:
+    from orch.store.file import FileStore
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+_current: Context | None = None
+
+
+class Who(msgspec.Struct, frozen=True, gc=False):
+    """Which attempt this is. The workflow function is attempt 1 of job 0."""
+
+    key: str
+    run: str
+    job: int
+    attempt: int
+    label: str
+    resources: Resources = Resources()
+    max_log: int = 16 * 1024 * 1024
+
+
+class Context:
+    """The running job's view of the world. Get it with `orch.context()`."""
+
+    def __init__(self, who: Who, place: Place, scratch: str, emit: Callable[[Note], None]) -> None:
+        self.who = who
+        self.files: list[StoredFile] = []
+        self._place = place
+        self._scratch = scratch
+        self._emit = emit
+        self._store: FileStore | None = None
+
+    def __enter__(self) -> Self:
+        global _current  # noqa: PLW0603 - see above
+        _current = self
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        global _current  # noqa: PLW0603
+        _current = None
+
+    def __repr__(self) -> str:
+        return f"<context of {self.who.label}, attempt {self.who.attempt}>"
+
+    # Who and where ----------------------------------------------------------------------------------------------
+
+    @property
+    def job_id(self) -> str:
+        """Id of the job, as in `orch.replay`."""
+        return str(self.who.job)
+
+    @property
+    def attempt(self) -> int:
+        """Number of this attempt, from 1."""
+        return self.who.attempt
+
+    @property
+    def resources(self) -> Resources:
+        """What this attempt was given: cores, memory and disk in bytes, walltime in seconds."""
+        return self.who.resources
+
+    @property
+    def scratch(self) -> Path:
+        """A directory of this attempt alone, removed at its end. Also `$TMPDIR`."""
+        return Path(self._scratch)
+
+    # Files --------------------------------------------------------------------------------------------------------
+
+    def write_file(self, path: str | os.PathLike[str]) -> FileRef:
+        """Copy a file (relative paths: to the current directory) into the store. Raises `JobError`."""
+        source = Path(os.path.abspath(os.fspath(path)))
+        if source.is_dir():
+            raise JobError(f"write_file: {source} is a directory; write_dir takes one")
+        if not source.exists():
+            raise JobError(f"write_file: there is no file {source}")
+        return self.store_file(source, source.name)
+
+    def write_dir(self, path: str | os.PathLike[str]) -> DirRef:
+        """Copy a directory with all that is in it into the store. Raises `JobError`."""
+        source = Path(os.path.abspath(os.fspath(path)))
+        if not source.is_dir():
+            raise JobError(f"write_dir: there is no directory {source}")
+        stored = self.store.put_directory(self._next_file(source.name), source)
+        self.files.append(stored)
+        return DirRef(name=source.name, path=stored.path, size=stored.size, digest=stored.digest)
+
+    def store_file(self, source: Path, name: str) -> FileRef:
+        """Copy a file into the store under `name`."""
+        stored = self.store.put_file(self._next_file(name), source)
+        self.files.append(stored)
+        return FileRef(
+            name=name,
+            path=stored.path,
+            size=stored.size,
+            digest=stored.digest,
+            executable=os.access(source, os.X_OK),
+        )
+
+    def read_file(
+        self,
+        ref: FileRef | DirRef,
+        to: str | os.PathLike[str] | None = None,
+        mutable: bool = False,  # noqa: FBT001, FBT002 - the surface is fixed
+    ) -> Path:
+        """Where a stored file can be read on this host.
+
+        With `to` it is put there (relative paths: in scratch). With `mutable` it is a copy, in scratch unless `to`
+        says otherwise, that may be changed; else it must not be written to. Raises `JobError`, `NoSuchFile`.
+        """
+        from orch.work.transfer import stage
+
+        source = self.local_path(ref)
+        if to is not None:
+            return stage(source, ref, self.scratch / to, mutable=mutable)
+        if not mutable:
+            return source
+        return stage(source, ref, self._free_name(ref.name), mutable=True)
+
+    def open(self, ref: FileRef) -> BinaryIO:
+        """A stored file, opened for reading bytes."""
+        return self.local_path(ref).open("rb")
+
+    def local_path(self, ref: FileRef | DirRef) -> Path:
+        """Where the store has it. Raises `JobError` if `ref` is no reference, `NoSuchFile` if it is gone."""
+        from orch.errors import NoSuchFile
+
+        if not isinstance(ref, FileRef | DirRef):
+            raise JobError(f"a FileRef or DirRef is needed, and this is a {type(ref).__name__}: {ref!r:.80}")
+        path = self.store.local_path(ref.path)
+        if not path.exists():
+            raise NoSuchFile(f"{ref.name!r} is not in the store {self._place.store}: {ref.path} does not exist there")
+        return path
+
+    def _free_name(self, name: str) -> Path:
+        target, number = self.scratch / name, 1
+        while os.path.lexists(target):
+            number += 1
+            target = self.scratch / str(number) / name
+        return target
+
+    def _next_file(self, name: str) -> str:
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise UserError(f"{name!r} cannot be the name of a stored file")
+        directory = files_dir(self.who.run, self.who.job, self.who.attempt)
+        return f"{directory}/{len(self.files)}/{name}"
+
+    @property
+    def store(self) -> FileStore:
+        """The run's store on this host."""
+        if self._store is None:
+            from orch.store.file import FileStore
+
+            self._store = FileStore(self._place.store)
+        return self._store
+
+    def keep(self, what: str, data: bytes) -> Blob:
+        """A value or body: inline, or as a file of the store where it is large."""
+        if len(data) <= INLINE_LIMIT:
+            return Blob(data=data, size=len(data))
+        from orch.store.blobs import make_blob
+
+        return make_blob(self.store, value_file(self.who.run, self.who.job, self.who.attempt, what), data)
+
+    # What it says -------------------------------------------------------------------------------------------------
+
+    def log(self, text: str, level: str = "info") -> None:
+        """A line in the run's log. `level`: debug, info, warning, error, critical."""
+        if level not in LEVELS:
+            raise JobError(f"log: {level!r} is not a level; there are {', '.join(LEVELS)}")
+        self._emit(Note(key=self.who.key, kind="log", value=str(text), level=level))
+
+    def log_stream(self, name: str) -> io.TextIOBase:
+        """A text stream to write to; each of its lines goes into the run's log, under `name`."""
+        return LogStream(lambda line: self._emit(Note(self.who.key, "log", name=name, value=line, level="info")))
+
+    def annotate(self, name: str, value: Any) -> None:
+        """Say something about this job that `status` shows. `value`: what JSON can hold. The last one counts."""
+        try:
+            plain = msgspec.json.decode(msgspec.json.encode(value))
+        except (TypeError, ValueError) as error:
+            raise JobError(f"annotate: the value of {name!r} cannot be written as JSON: {error}") from error
+        self._emit(Note(self.who.key, "annotate", name=str(name), value=plain))
+
+
+class LogStream(io.TextIOBase):
+    """Cuts what is written into lines."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._rest = ""
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Keep an unfinished line until its end comes, or `close`."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._say(line)
+        return len(text)
+
+    def close(self) -> None:
+        """Say what is left."""
+        if self._rest:
+            self._say(self._rest)
+            self._rest = ""
+        super().close()
+
+
+def context() -> Context:
+    """The context of the running job. Raises `JobError` outside of one."""
+    return current("orch.context()")
+
+
+def current(what: str) -> Context:
+    """The context, for `what`. Raises `JobError` outside of a job or workflow function."""
+    if _current is None:
+        raise JobError(f"{what} works inside a running job (or workflow function) only, and none runs here")
+    return _current

@@ -1,0 +1,183 @@
+"""Run one attempt at a Python job in this process: forked for it, or a warm worker that runs many.
+
+Light to import: nothing here needs an event loop, and what only some jobs use is imported when they use it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import msgspec
+
+from orch.attempt import Attempt, Note, Outcome, Place, Reason
+from orch.authoring.collect import collect
+from orch.authoring.functions import JobFunction
+from orch.authoring.scope import Scope
+from orch.bus.events import Blob, Usage
+from orch.errors import OrchError, SystemTrouble
+from orch.work.context import Context, Who
+from orch.work.failure import ProgramFailed
+from orch.work.surroundings import Surroundings, scratch_name
+from orch.work.values import Values
+
+__all__ = ["call_function", "run_attempt", "scratch_name"]
+
+
+def run_attempt(attempt: Attempt, place: Place, emit: Callable[[Note], None]) -> Outcome:
+    """Run the body and say what it left behind. Never raises; `emit` gets what the body logs and annotates.
+
+    What the body prints goes where this process's stdout and stderr go; so does its traceback. Usage is left to the
+    caller, but for the scratch space.
+    """
+    try:
+        around = Surroundings(place.scratch, attempt.key, attempt.cwd)
+        with around:
+            outcome = _run(attempt, place, around.path, emit)
+    except OSError as error:
+        return _ended(attempt, Reason.ERROR, f"the scratch directory in {place.scratch} cannot be made: {error}")
+    finally:
+        _flush()
+    outcome = msgspec.structs.replace(outcome, host=place.host)
+    return msgspec.structs.replace(outcome, usage=Usage(disk=around.used)) if around.used else outcome
+
+
+def _run(attempt: Attempt, place: Place, scratch: str, emit: Callable[[Note], None]) -> Outcome:
+    process = os.getpid()
+    who = Who(
+        key=attempt.key,
+        run=attempt.run,
+        job=attempt.job,
+        attempt=attempt.attempt,
+        label=f"{attempt.name or attempt.kind} [job {attempt.job}]",
+        resources=attempt.resources,
+        max_log=attempt.max_log,
+    )
+    try:
+        with Context(who, place, scratch, emit) as context, Scope() as scope:
+            value = _call(attempt, context)
+            if os.getpid() != process:
+                _leave(0)
+            return _succeeded(attempt, context, scope, value)
+    except BaseException as error:  # noqa: BLE001 - whatever user code raises is an outcome
+        if os.getpid() != process:
+            _leave(error)
+        return _failed(attempt, error)
+
+
+def _call(attempt: Attempt, context: Context) -> Any:
+    values = Values(attempt.values, lambda blob: _bytes(context, blob), context.who.label)
+    function, args, kwargs = values.load_body(attempt.body, attempt.needs)
+    return call_function(function, args, kwargs)
+
+
+def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a job's or a workflow's function; one that is `async` is run to its end."""
+    if isinstance(function, JobFunction):
+        function = function.__wrapped__
+    value = function(*args, **kwargs)
+    if type(value) is types.CoroutineType:
+        import asyncio
+
+        return asyncio.run(value)
+    return value
+
+
+def _bytes(context: Context, blob: Blob) -> bytes:
+    if not blob.file:
+        return blob.data
+    from orch.store.blobs import blob_bytes
+
+    return blob_bytes(context.store, blob)
+
+
+def _succeeded(attempt: Attempt, context: Context, scope: Scope, value: Any) -> Outcome:
+    parts = collect(value, scope.calls, context.keep, _shown_name)
+    return Outcome(
+        key=attempt.key,
+        reason=Reason.FINISHED,
+        exit_code=0,
+        value=parts.value,
+        refs=parts.refs,
+        alias=parts.alias,
+        jobs=parts.jobs,
+        files=context.files,
+        warnings=parts.warnings,
+    )
+
+
+def _failed(attempt: Attempt, error: BaseException) -> Outcome:
+    if isinstance(error, ProgramFailed):
+        return _ended(attempt, Reason.FAILED, str(error), exit_code=error.code, signal=error.signal)
+    if isinstance(error, SystemExit):
+        return _exited(attempt, error)
+    _print_trace(error)
+    if isinstance(error, MemoryError):
+        return _ended(attempt, Reason.MEMLIMIT, f"out of memory: {_headline(error)}", exit_code=1)
+    if isinstance(error, SystemTrouble):
+        return _ended(attempt, Reason.ERROR, str(error), exit_code=1)
+    message = str(error) if isinstance(error, OrchError) else _headline(error)
+    return _ended(attempt, Reason.FAILED, message, exit_code=1)
+
+
+def _exited(attempt: Attempt, error: SystemExit) -> Outcome:
+    """`sys.exit` in a job: never a value, so never a success."""
+    if error.code is None or error.code == 0:
+        return _ended(attempt, Reason.FAILED, f"called sys.exit({error.code or 0}) instead of returning", exit_code=0)
+    if isinstance(error.code, int):
+        return _ended(attempt, Reason.FAILED, f"called sys.exit({error.code})", exit_code=error.code & 0xFF)
+    _say(str(error.code))
+    return _ended(attempt, Reason.FAILED, f"called sys.exit: {str(error.code).strip():.200}", exit_code=1)
+
+
+def _ended(attempt: Attempt, reason: Reason, message: str, exit_code: int | None = None, signal: int = 0) -> Outcome:
+    return Outcome(key=attempt.key, reason=reason, exit_code=exit_code, signal=signal, message=message)
+
+
+def _headline(error: BaseException) -> str:
+    from orch.work.traces import headline
+
+    return headline(error)
+
+
+def _shown_name(file: str) -> str:
+    from orch.work.traces import shown_name
+
+    return shown_name(file)
+
+
+def _print_trace(error: BaseException) -> None:
+    from orch.work.traces import short_trace
+
+    try:
+        _say(short_trace(error))
+    except Exception as trouble:  # noqa: BLE001 - out of memory, odd exceptions …: the outcome counts
+        _say(f"(the traceback cannot be printed: {type(trouble).__name__})")
+
+
+def _say(text: str) -> None:
+    """To stderr, as far as user code has left us one."""
+    for stream in (sys.stderr, sys.__stderr__):
+        try:
+            stream.write(f"{text}\n")  # type: ignore[union-attr]
+        except (AttributeError, OSError, ValueError):
+            continue
+        return
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):  # None, full, or closed by user code
+            continue
+
+
+def _leave(end: BaseException | int) -> NoReturn:
+    """End a process that user code has forked and that came back here: it must not tell an outcome as well."""
+    _flush()
+    code = end.code if isinstance(end, SystemExit) else end
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
