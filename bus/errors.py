@@ -34,3 +34,7 @@ class Fenced(OrchError):
     """A later leader has taken over; what this one still wrote is void."""
 
     exit_code = 3
+
+
+class LogTooNew(LogDamaged):
+    """The log has events of a type or version that this orch does not know: it must not carry the run on."""

@@ -91,7 +91,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
 
 
 class Opened(Event, frozen=True, tag="opened", gc=False):
-    """A leader began an epoch. The first line of every segment."""
+    """A leader began an epoch. The first line of every segment.
+
+    `durability` of this segment: "always", or "relaxed" (then a power cut may leave holes before its end).
+    """
 
     run: str
     host: str
@@ -99,6 +102,7 @@ class Opened(Event, frozen=True, tag="opened", gc=False):
     boot: str = ""
     user: str = ""
     version: str = ""
+    durability: str = "always"
     after: Predecessor | None = None
 
 
@@ -153,7 +157,7 @@ class Warned(Event, frozen=True, tag="warned", gc=False):
 
 
 class Restarted(Event, frozen=True, tag="restarted", gc=False):
-    """The run is carried on: failed and cancelled jobs get fresh tries, and what was skipped for their sake waits again."""
+    """The run is carried on: failed and cancelled jobs get fresh tries; what was skipped for their sake waits again."""
 
     by: str = ""
 

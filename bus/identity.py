@@ -1,0 +1,45 @@
+"""Who we are: host, process, boot and user, for the first line of a segment and for the lock."""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import os
+import socket
+from pathlib import Path
+
+import msgspec
+
+
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A process, named so that it is never mistaken for another. `boot` is the host's boot id, "" if not known."""
+
+    host: str
+    pid: int
+    boot: str = ""
+    user: str = ""
+    version: str = ""
+
+
+def whoami(version: str = "") -> Identity:
+    """This process. `version` is orch's."""
+    return Identity(socket.gethostname(), os.getpid(), _boot_id(), _user(), version)
+
+
+def utc_now() -> str:
+    """The time as events have it: UTC, ISO 8601, microseconds, "Z"."""
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user in the password database, as in some containers
+        return str(os.getuid())

@@ -1,0 +1,89 @@
+"""Reading a log, from any process, while it is being written, without a lock.
+
+What is not whole yet at the end of a live log is simply not there yet. Everything before is verified: crc, numbers
+without a gap, and that each segment ends where its successor says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from orch.bus.codec import CODEC, BadLine
+from orch.bus.errors import LogDamaged
+from orch.bus.events import Event
+from orch.bus.files import REAL, Files
+from orch.bus.scan import CHUNK, Block, blocks
+from orch.bus.segment import Span, chain, opened_file, trouble
+
+_HEAD = re.compile(rb'\n\{"seq":(\d+),"time":"[^"]*","epoch":\d+,"group":(\d+),')
+
+
+def read(
+    directory: Path, *, from_seq: int = 1, to_seq: int | None = None, strict: bool = True, files: Files = REAL
+) -> Iterator[Event]:
+    """The events `from_seq` to `to_seq`, both included; without `to_seq`, up to the last whole group there is now.
+
+    An event that this orch does not know comes as `Unknown`. Raises LogDamaged with file and offset (`strict=False`:
+    stops there instead, to see what is left of a damaged log), LogTrouble.
+    """
+    try:
+        yield from read_spans(chain(directory, files), files, from_seq=from_seq, to_seq=to_seq)
+    except LogDamaged:
+        if strict:
+            raise
+
+
+def read_spans(spans: Sequence[Span], files: Files, *, from_seq: int = 1, to_seq: int | None = None) -> Iterator[Event]:
+    """The events of these segments."""
+    for span in spans:
+        if span.end is not None and span.end.seq < from_seq:
+            continue
+        if to_seq is not None and span.first > to_seq:
+            return
+        offset, seq = seek(span, from_seq, files) if from_seq > span.first else (0, span.first)
+        for block in blocks(files, span, offset, seq):
+            yield from _between(decoded(span, block), from_seq, to_seq)
+            if to_seq is not None and block.last >= to_seq:
+                return
+
+
+def decoded(span: Span, block: Block) -> list[Event]:
+    """The block's events."""
+    try:
+        return CODEC.decode_block(block.data, block.lines)
+    except BadLine as e:
+        raise LogDamaged(f"{span.path}: damaged in the block at byte {block.offset}: {e}") from e
+
+
+def seek(span: Span, seq: int, files: Files) -> tuple[int, int]:
+    """Offset and number of the first event of some group not far before event `seq`: a search by halves.
+
+    A log that is damaged may lead it astray, but not to wrong events: numbers and crcs are checked from there on.
+    """
+    with trouble("read", span.path), opened_file(span.path, files) as handle:
+        low, found = 0, span.first
+        high = span.end.length if span.end else files.size(handle)
+        while high - low > CHUNK:
+            middle = (low + high) // 2
+            match = _group_start(files.read(handle, middle, min(CHUNK, high - middle)))
+            if match is None or int(match[1]) > seq:
+                high = middle
+            else:
+                low, found = middle + match.start() + 1, int(match[1])
+    return low, found
+
+
+def _group_start(data: bytes) -> re.Match[bytes] | None:
+    """The first line in `data` that begins a group."""
+    return next((m for m in _HEAD.finditer(data) if m[1] == m[2]), None)
+
+
+def _between(events: list[Event], from_seq: int, to_seq: int | None) -> list[Event]:
+    first = events[0].seq
+    if first < from_seq:
+        events = events[from_seq - first :]
+    if to_seq is not None and first + len(events) - 1 > to_seq:
+        events = [event for event in events if event.seq <= to_seq]
+    return events
