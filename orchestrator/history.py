@@ -38,8 +38,6 @@ def log_directory(store: str | Path, run: str | None = None) -> Path:
         return Path(store)
     opened = open_store(store)
     name = run or newest_run(opened)
-    if name is None:
-        raise NoSuchRun(f"the store {store} has no runs yet; start one with: orch run WORKFLOW.py --store {store}")
     directory = opened.local_path(layout.log_dir(name))
     if not directory.is_dir():
         raise NoSuchRun(f"the store {store} has no run {name!r}; see: orch list --store {store}")

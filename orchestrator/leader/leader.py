@@ -43,9 +43,6 @@ class Writer(Protocol):
     def fetch(self, seq: int) -> ev.Event:
         """Read a durable event again."""
 
-    async def close(self, reason: str) -> None:
-        """End the segment in order."""
-
 
 @dataclasses.dataclass
 class Turn:
@@ -104,6 +101,14 @@ class Leader:
                     pass
             finally:
                 tasks.cancel_scope.cancel()
+
+    async def leave(self) -> None:
+        """Say in the log that this leader goes, whatever is left to do. Raises `Fenced`, `LogTrouble`."""
+        if not self.state.closed:
+            turn = Turn()
+            self._stage(turn, [ev.Closed(reason="left")])
+            await self._log.commit()
+            self._publish(turn.events)
 
     async def _listen(self, updates: AsyncIterator[list[Update]]) -> None:
         try:
@@ -171,6 +176,8 @@ class Leader:
         if decision.end:
             self._stage(turn, [ev.Ended(outcome=decision.end)])
         turn.last = bool(decision.end) or decision.leave
+        if turn.last:
+            self._stage(turn, [ev.Closed(reason="ended" if self.state.outcome else "stopped")])
 
     # … to here. Acting: everything below is durable.
 
@@ -183,8 +190,6 @@ class Leader:
             await self._session.submit([self._attempt(job) for job in turn.submit])
         if turn.cancel:
             await self._session.cancel(turn.cancel)
-        if turn.last:
-            await self._log.close(self.state.outcome and "ended" or "stopped")
 
     def _attempt(self, job: ev.JobId) -> Attempt:
         return self._supply.attempt(self.state, self.state.jobs[job], self._cwd, self._settings.max_log)

@@ -1,0 +1,81 @@
+"""A run that is open in this process: its state, and (unless it has ended) its leader, log, lock and session."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from orch.adapters.contract import Session
+from orch.bus import events as ev
+from orch.bus.lock import RunLock
+from orch.bus.log import Log
+from orch.bus.topic import Topic
+from orch.errors import Fenced, LogTrouble
+from orch.leader.leader import Leader
+from orch.leader.requests import Request, drop_request
+from orch.leader.settings import Settings
+from orch.state.model import State
+
+
+class Ended:
+    """A run that has nothing left to do: it is only read."""
+
+    leader: Leader | None = None
+
+    def __init__(self, run: str, state: State, topic: Topic, fetch: Callable[[int], ev.Event]) -> None:
+        self.run = run
+        self.state = state
+        self.topic = topic
+        self.fetch = fetch
+
+    async def lead(self, published: Callable[[list[ev.Event]], None]) -> None:
+        """Nothing to lead."""
+
+
+class Opened:
+    """A run that this process leads."""
+
+    def __init__(
+        self, run: str, state: State, log: Log, lock: RunLock, session: Session, settings: Settings, topic: Topic
+    ) -> None:
+        self.run = run
+        self.state = state
+        self.topic = topic
+        self.fetch: Callable[[int], ev.Event] = log.fetch
+        self._log = log
+        self._lock = lock
+        self._session = session
+        self._published: Callable[[list[ev.Event]], Any] = lambda _: None
+        self.leader = Leader(state, log, session, settings, publish=self._publish, recorded=self._recorded)
+
+    def _publish(self, events: list[ev.Event]) -> None:
+        self.topic.publish(events)
+        self._published(events)
+
+    @staticmethod
+    def _recorded(request: Request) -> None:
+        if request.file:
+            drop_request(request)
+
+    async def lead(self, published: Callable[[list[ev.Event]], None]) -> None:
+        """Lead the run to its end; whatever happens, let go of everything."""
+        self._published = published
+        try:
+            await self.leader.lead()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.release()
+
+    async def release(self) -> None:
+        """Close the log in order if that was not done, and let go of session and lock. Live attempts go on."""
+        try:
+            with contextlib.suppress(Fenced, LogTrouble):  # whoever leads has heard of it before
+                await self.leader.leave()
+                await self._log.close()
+        finally:
+            await self._session.close()
+            self._lock.release()
+            self.topic.close()

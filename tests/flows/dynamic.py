@@ -1,0 +1,26 @@
+"""Jobs that add jobs: a recursion, tail calls, parts of values."""
+
+import orch
+
+
+@orch.job
+def add(x: int, y: int) -> int:
+    return x + y
+
+
+@orch.job
+def fib(n: int):
+    if n < 2:
+        return n
+    return add(fib(n - 1), fib(n - 2))
+
+
+@orch.job
+def pair(n: int) -> dict[str, object]:
+    return {"n": n, "fib": fib(n), "list": [fib(1), n]}
+
+
+@orch.workflow
+def main(n: int = 5):
+    made = pair(n)
+    return {"whole": made, "part": add(made["fib"], made["list"][1])}

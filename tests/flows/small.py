@@ -1,0 +1,42 @@
+"""Small workflows."""
+
+from pathlib import Path
+
+import orch
+
+
+@orch.job(isolation="pool", cores=0.1)
+def one(number: int, offset: int) -> int:
+    return number + offset
+
+
+@orch.job
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@orch.workflow
+def main(number: int = 1):
+    return total([one(number, offset) for offset in range(10)])
+
+
+@orch.job
+def must_exist(path: str) -> str:
+    if not Path(path).exists():
+        raise FileNotFoundError(path)
+    return "there"
+
+
+@orch.job
+def beside() -> str:
+    return "beside"
+
+
+@orch.job
+def join(first: str, second: str) -> list[str]:
+    return [first, second]
+
+
+@orch.workflow
+def needs_file(path: str):
+    return join(must_exist(path), beside())

@@ -1,0 +1,146 @@
+"""Real kills of real processes: nothing is lost, and no body runs twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import anyio
+import pytest
+from support.command import log_directory, orch, running, status, until
+
+from orch.bus.events import Running, Succeeded
+from orch.bus.reader import read
+
+FLOWS = Path(__file__).parent / "flows"
+
+
+def executions(where: Path) -> dict[int, int]:
+    """How often each body ran to its end."""
+    return {int(path.name): len(path.read_text().splitlines()) for path in where.iterdir()}
+
+
+def start_args(place: Path, jobs: int, seconds: float) -> list[str]:
+    """A run of `counted.py` in `place`."""
+    (place / "counts").mkdir(parents=True)
+    options = ["--where", str(place / "counts"), "--jobs", str(jobs), "--seconds", str(seconds)]
+    return ["run", "--quiet", "--run-id", "r", "--store", str(place / "s"), str(FLOWS / "counted.py"), *options]
+
+
+async def killed_once(place: Path, jobs: int, seconds: float, after: int) -> None:
+    """Kill the leader after its `after`-th success; carry on; check."""
+    store = place / "s"
+    with running(*start_args(place, jobs, seconds), cwd=place) as first:
+        count = 0
+
+        def enough(event: object) -> bool:
+            nonlocal count
+            count += isinstance(event, Succeeded)
+            return count >= after
+
+        await until(log_directory(store, "r"), enough)
+        first.kill()
+        first.wait()
+    done = await anyio.to_thread.run_sync(lambda: orch("replay", "r", "--restart", "--store", store, cwd=place))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == sum(range(jobs))
+    assert executions(place / "counts") == dict.fromkeys(range(jobs), 1)
+
+
+@pytest.mark.parametrize("batch", range(2))
+async def test_leader_killed_at_thirty_moments_of_a_run_of_300_jobs(tmp_path: Path, batch: int) -> None:
+    """300 jobs of 1 s, 66 of which are live at once, and two runs' worth of moments: 30 in all."""
+    async with anyio.create_task_group() as tasks:
+        for moment in range(15):
+            after = 1 + (batch * 15 + moment) * 10
+            tasks.start_soon(killed_once, tmp_path / str(moment), 300, 4.0, after)
+
+
+async def test_leader_killed_again_and_again_in_one_run(tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    args = start_args(tmp_path, 120, 0.2)
+    for kill in range(1, 12):
+        with running(*args, cwd=tmp_path) as process:
+            await until(log_directory(store, "r"), lambda event, kill=kill: event.epoch == kill and event.seq % 37 == 0)
+            process.kill()
+            process.wait()
+        args = ["replay", "r", "--restart", "--quiet", "--store", str(store)]
+    done = orch(*args, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == sum(range(120))
+    assert executions(tmp_path / "counts") == dict.fromkeys(range(120), 1)
+
+
+def agent_of(store: Path) -> int:
+    """Process id of the store's agent: it says so in its journal's directory."""
+    (path,) = store.glob("agents/*/agent.pid")
+    return int(path.read_text().split()[0])
+
+
+async def test_leader_and_agent_killed_together(tmp_path: Path) -> None:
+    """What had finished is not run again; what had not, is lost, and runs again."""
+    store = tmp_path / "s"
+    with running(*start_args(tmp_path, 100, 0.3), cwd=tmp_path) as process:
+        seen: set[int] = set()
+
+        def enough(event: object) -> bool:
+            if isinstance(event, Succeeded):
+                seen.add(event.job)
+            return len(seen) >= 30
+
+        await until(log_directory(store, "r"), enough)
+        os.kill(agent_of(store), signal.SIGKILL)
+        process.kill()
+        process.wait()
+    before = executions(tmp_path / "counts")
+    done = orch("replay", "r", "--restart", "--quiet", "--store", store, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == sum(range(100))
+    finished = {event.job - 1 for event in read(log_directory(store, "r")) if isinstance(event, Succeeded)}
+    assert set(range(100)) <= finished
+    after = executions(tmp_path / "counts")
+    recorded = {event.job - 1 for event in read(log_directory(store, "r")) if isinstance(event, Succeeded)} & set(before)
+    assert {job: after[job] for job in recorded if job + 1 in seen} == {job: 1 for job in recorded if job + 1 in seen}
+
+
+async def test_agent_killed_alone(tmp_path: Path) -> None:
+    """The leader starts another, and what was lost runs again, uncharged."""
+    store = tmp_path / "s"
+    with running(*start_args(tmp_path, 40, 0.3), cwd=tmp_path) as process:
+        await until(log_directory(store, "r"), lambda event: isinstance(event, Succeeded))
+        os.kill(agent_of(store), signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out) == sum(range(40))
+
+
+async def test_second_leader_is_refused(tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    with running(*start_args(tmp_path, 4, 3.0), cwd=tmp_path) as process:
+        await until(log_directory(store, "r"), lambda event: isinstance(event, Running))
+        second = orch("replay", "r", "--restart", "--store", store, cwd=tmp_path)
+        assert second.returncode == 3
+        assert str(process.pid) in second.stderr
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out) == 6
+
+
+async def test_stopped_leader_that_wakes_up_finds_itself_fenced(tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    with running(*start_args(tmp_path, 60, 0.5), cwd=tmp_path) as first:
+        await until(log_directory(store, "r"), lambda event: isinstance(event, Succeeded))
+        first.send_signal(signal.SIGSTOP)
+        second = orch("replay", "r", "--restart", "--quiet", "--take-over", "--store", store, cwd=tmp_path)
+        assert second.returncode == 0, second.stderr
+        assert json.loads(second.stdout) == sum(range(60))
+        before = list(read(log_directory(store, "r")))
+        first.send_signal(signal.SIGCONT)
+        out, err = first.communicate(timeout=30)
+    assert first.returncode == 3, err
+    assert out == ""
+    assert list(read(log_directory(store, "r"))) == before
+    assert executions(tmp_path / "counts") == dict.fromkeys(range(60), 1)
+    assert status(store, "r")["state"] == "succeeded"
