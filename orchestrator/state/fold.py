@@ -14,7 +14,7 @@ from typing import Any
 
 from orch.bus import events as ev
 from orch.state.graph import IllegalTransition, admit, complete, doom, hold, link, move, redeem
-from orch.state.law import LIVE, JobState
+from orch.state.law import JobState
 from orch.state.model import WORKFLOW, Job, State
 
 S = JobState
@@ -25,10 +25,10 @@ def apply(state: State, event: ev.Event) -> None:
     handler = HANDLERS.get(type(event))
     if handler is None:
         raise IllegalTransition(f"event {event.seq}: type {type(event).__name__} is not known to this version of orch")
-    if event.seq:
-        if event.seq != state.seq + 1:
-            raise IllegalTransition(f"event {event.seq} follows event {state.seq}")
-        state.seq = event.seq
+    seq = event.seq
+    if seq != state.seq + 1:
+        raise IllegalTransition(f"event {seq} follows event {state.seq}")
+    state.seq = seq
     state.time = event.time
     try:
         handler(state, event)
@@ -195,7 +195,7 @@ def _submitting(state: State, event: ev.Submitting) -> None:
 def _live(state: State, event: Any) -> Job:
     """The row of a job whose live attempt the event is about."""
     row = state.jobs[event.job]
-    if event.attempt != row.attempt or row.state not in LIVE:
+    if event.attempt != row.attempt or row.id not in state.live:
         raise IllegalTransition(f"attempt {event.attempt} of job {row.label} is not live")
     return row
 
@@ -238,8 +238,10 @@ def _succeeded(state: State, event: ev.Succeeded) -> None:
         _commit(state, (row.id, event.attempt), event.added, event.time)
     if event.refs:
         hold(state, row, event.refs, event.time)
-    else:
+    elif row.users:
         complete(state, row, event.time)
+    else:
+        move(state, row, S.DONE, event.time)
 
 
 def _fail(state: State, event: ev.Retrying | ev.Failed) -> Job:

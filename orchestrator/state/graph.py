@@ -11,6 +11,7 @@ from orch.state.law import TRANSITIONS, JobState
 from orch.state.model import WORKFLOW, Job, State
 
 S = JobState
+READY = JobState.READY
 
 
 class IllegalTransition(Exception):
@@ -25,10 +26,10 @@ def move(state: State, job: Job, new: JobState, time: str) -> None:
     counts = state.counts
     counts[old] -= 1
     counts[new] += 1
-    if old is S.READY:
-        del state.ready[job.id]
-    if new is S.READY:
+    if new is READY:
         state.ready[job.id] = None
+    elif old is READY:
+        del state.ready[job.id]
     job.state = new
     job.times[new] = time
 
