@@ -1,0 +1,48 @@
+"""What a bundle says about itself: `manifest.json` in `bundles/DIGEST/`."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from orch.errors import WorkflowError
+
+MANIFEST = "manifest.json"
+CODE = "code"
+PICKLE = "workflow.pickle"
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the workflow is loaded. Paths are relative to the bundle, or absolute where code was not deployed.
+
+    `module`    the name under which the workflow's module is imported
+    `file`      its file; empty: it is found by its name (a module inside a package)
+    `function`  qualified name of the workflow function; empty: the one that is there
+    `paths`     directories to import from
+    `pickled`   the workflow was pickled by value (`workflow.pickle`): it came from a notebook, say
+    `main`      the module was `__main__` where the run was started
+    `original`  the directory that `code` was copied from
+    """
+
+    module: str = ""
+    file: str = ""
+    function: str = ""
+    paths: list[str] = []
+    pickled: bool = False
+    main: bool = False
+    original: str = ""
+    format: int = 1
+
+
+def read_manifest(bundle: str) -> Manifest:
+    """The manifest of the bundle in that directory. Raises `WorkflowError`."""
+    path = os.path.join(bundle, MANIFEST)
+    try:
+        with open(path, "rb") as file:
+            manifest = msgspec.json.decode(file.read(), type=Manifest)
+    except (OSError, msgspec.DecodeError) as error:
+        raise WorkflowError(f"the workflow's code cannot be read: {path}: {error}") from error
+    if manifest.format != 1:
+        raise WorkflowError(f"{path} has format {manifest.format}, which a newer version of orch has written")
+    return manifest
