@@ -1,0 +1,299 @@
+"""A batch system in memory, with seeded faults: an adapter for tests of leaders.
+
+It outlives the leaders that use it, as a real one does. Time is simulated: it jumps to the next thing that happens
+whenever a leader listens. Every update takes its own time to arrive, so that updates overtake each other, and may
+arrive twice. The same seed gives the same story, as long as the leader does the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+import msgspec
+from anyio.lowlevel import checkpoint
+
+from orch.adapters.contract import Capacity, Finished, Queued, RunInfo, Session, Started, Unknown, Update
+from orch.attempt import Attempt, Outcome, Reason
+from orch.errors import AdapterError, Fenced
+from orch.testing.faults import Crash, Crashed, SimClock
+
+PATIENCE = 200
+"""Turns of the loop in which neither side says anything, before that is taken for a stall."""
+
+
+class Stalled(AdapterError):
+    """Nothing runs, nothing is on its way, and the leader asks for nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Faults:
+    """Chances between 0 and 1, and delays.
+
+    `delay`   the most seconds that an update, a start or an end takes
+    `twice`   that an update arrives twice
+    `ends`    that an attempt ends for this reason instead of well
+    `forgets` that a live attempt has vanished without a trace when the next leader connects
+    """
+
+    delay: float = 0.0
+    twice: float = 0.0
+    ends: Mapping[Reason, float] = dataclasses.field(default_factory=dict)
+    forgets: float = 0.0
+
+
+@dataclasses.dataclass
+class Record:
+    """What the batch system knows of an attempt."""
+
+    attempt: Attempt
+    running: bool = False
+    outcome: Outcome | None = None
+
+
+class FakeBatch:
+    """The adapter, and the batch system behind it.
+
+    `body`      what an attempt does: from the attempt to what it leaves behind
+    `succeeded` how often the body of each job ran to its end, by job id
+    `calls`     what leaders have asked for, in order: ("submit", key) …
+    `on_submit` and `on_acknowledge` are called before anything else, to look whether they are allowed to
+    `on_idle`   called when nothing moves; gives False if it had no remedy either
+    """
+
+    name = "fake"
+
+    def __init__(
+        self,
+        body: Callable[[Attempt], Outcome],
+        *,
+        seed: int = 0,
+        faults: Faults | None = None,
+        capacity: Capacity | None = None,
+        clock: SimClock | None = None,
+    ) -> None:
+        self.body = body
+        self.random = random.Random(seed)
+        self.faults = faults or Faults()
+        self.capacity = capacity or Capacity(cores=4, memory=1 << 40, disk=1 << 40, ahead=2)
+        self.clock = clock or SimClock()
+        self.records: dict[str, Record] = {}
+        self.acknowledged: set[str] = set()
+        self.succeeded: Counter[int] = Counter()
+        self.calls: list[tuple[str, str]] = []
+        self.on_submit: Callable[[Attempt], None] = lambda _: None
+        self.on_acknowledge: Callable[[str], None] = lambda _: None
+        self.on_idle: Callable[[], bool] = lambda: False
+        self.crash: Crash | None = None
+        self._session: FakeSession | None = None
+        self._epoch = 0
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._entries = 0
+
+    # The adapter.
+
+    async def open(self, info: RunInfo) -> Session:
+        """Connect a leader; an older one is cut off."""
+        return self.connect(info.epoch)
+
+    def connect(self, epoch: int) -> FakeSession:
+        """As `open`."""
+        if epoch < self._epoch:
+            raise Fenced(f"epoch {self._epoch} is connected")
+        self._epoch = epoch
+        for key, record in list(self.records.items()):
+            if record.outcome is None and self.random.random() < self.faults.forgets:
+                del self.records[key]
+        self._session = FakeSession(self)
+        return self._session
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+    # Time.
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something in so many seconds of simulated time."""
+        self._entries += 1
+        heapq.heappush(self._agenda, (self.clock.seconds + seconds, self._entries, action))
+
+    def step(self) -> bool:
+        """Let the next thing happen; False if there is none."""
+        if not self._agenda:
+            return False
+        time, _, action = heapq.heappop(self._agenda)
+        self.clock.reach(time)
+        action()
+        return True
+
+    def _soon(self, action: Callable[[], None]) -> None:
+        self.later(self.random.uniform(0, self.faults.delay), action)
+
+    # What happens to attempts.
+
+    def accept(self, attempt: Attempt) -> None:
+        """An attempt is handed over; one that is known already is left as it is."""
+        self.calls.append(("submit", attempt.key))
+        self.on_submit(attempt)
+        if attempt.key in self.acknowledged:
+            raise AssertionError(f"{attempt.key} is handed over again, after its outcome was acknowledged")
+        if attempt.key in self.records:
+            return
+        self.records[attempt.key] = record = Record(attempt)
+        self.say(Queued(key=attempt.key, id=f"b{len(self.calls)}"))
+        self._soon(lambda: self._start(record))
+
+    def _known(self, record: Record) -> bool:
+        return self.records.get(record.attempt.key) is record and record.outcome is None
+
+    def _start(self, record: Record) -> None:
+        if self._known(record):
+            record.running = True
+            self.say(_started(record, self.clock()))
+            self._soon(lambda: self._finish(record))
+
+    def _finish(self, record: Record) -> None:
+        if self._known(record):
+            self.end(record, self._misfortune(record) or self.body(record.attempt))
+
+    def _misfortune(self, record: Record) -> Outcome | None:
+        for reason, chance in self.faults.ends.items():
+            if self.random.random() < chance:
+                return Outcome(key=record.attempt.key, reason=reason, message="by chance")
+        return None
+
+    def end(self, record: Record, outcome: Outcome) -> None:
+        """An attempt is over: its outcome stays until it is acknowledged."""
+        record.outcome = msgspec.structs.replace(outcome, key=record.attempt.key)
+        if outcome.reason is Reason.FINISHED:
+            self.succeeded[record.attempt.job] += 1
+        self.say(Finished(key=record.attempt.key, outcome=record.outcome))
+
+    def kill(self, key: str) -> None:
+        """End an attempt on request, unless it is quicker."""
+        self.calls.append(("cancel", key))
+        record = self.records.get(key)
+        if record is None:
+            self.say(Finished(key=key, outcome=Outcome(key=key, reason=Reason.KILLED)))
+            return
+
+        def now() -> None:
+            if record.outcome is None:
+                self.end(record, Outcome(key=key, reason=Reason.KILLED))
+
+        self._soon(now)
+
+    def forget(self, key: str) -> None:
+        """The outcome of an attempt is durable elsewhere."""
+        self.calls.append(("acknowledge", key))
+        self.on_acknowledge(key)
+        self.acknowledged.add(key)
+        self.records.pop(key, None)
+
+    def answer(self, keys: Sequence[str]) -> None:
+        """Say where each of these attempts stands; attempts that nobody asks for are ended."""
+        for key in keys:
+            self.calls.append(("find", key))
+            self.say(self._standing(key))
+        for key in set(self.records) - set(keys):
+            del self.records[key]
+
+    def _standing(self, key: str) -> Update:
+        record = self.records.get(key)
+        if record is None:
+            return Unknown(key=key)
+        if record.outcome is not None:
+            return Finished(key=key, outcome=record.outcome)
+        return _started(record, self.clock()) if record.running else Queued(key=key, id="found")
+
+    def say(self, update: Update) -> None:
+        """Send an update to the leader that is connected now; it arrives some time, or twice."""
+        session = self._session
+        if session is None:
+            return
+        copies = 2 if self.random.random() < self.faults.twice else 1
+        for _ in range(copies):
+            self._soon(lambda: session.arrived.append(update))
+
+
+class FakeSession:
+    """One leader's connection. `arrived` is what it has not taken yet."""
+
+    def __init__(self, batch: FakeBatch) -> None:
+        self.arrived: list[Update] = []
+        self._batch = batch
+
+    def _call(self, count: int) -> tuple[int, bool]:
+        """How many of a call's items get through, and whether the leader dies then."""
+        if self._batch._session is not self:  # noqa: SLF001 - the two classes are one unit
+            raise Fenced("a later leader is connected")
+        crash = self._batch.crash
+        if crash is None or not crash.due():
+            return count, False
+        return {"before": 0, "half": count // 2, "after": count}[crash.when], True
+
+    async def submit(self, attempts: Sequence[Attempt]) -> None:
+        """Hand over attempts."""
+        await checkpoint()
+        through, dies = self._call(len(attempts))
+        for attempt in attempts[:through]:
+            self._batch.accept(attempt)
+        if dies:
+            raise Crashed("while handing over")
+
+    async def cancel(self, keys: Sequence[str]) -> None:
+        """Ask to end attempts."""
+        through, dies = self._call(len(keys))
+        for key in keys[:through]:
+            self._batch.kill(key)
+        if dies:
+            raise Crashed("while cancelling")
+
+    async def acknowledge(self, keys: Sequence[str]) -> None:
+        """Outcomes are durable."""
+        through, dies = self._call(len(keys))
+        for key in keys[:through]:
+            self._batch.forget(key)
+        if dies:
+            raise Crashed("while acknowledging")
+
+    async def find(self, keys: Sequence[str]) -> None:
+        """Ask where attempts stand."""
+        self._batch.answer(keys)
+
+    async def updates(self) -> AsyncIterator[list[Update]]:
+        """Batches of updates; simulated time goes on while they are waited for. Raises `Stalled`."""
+        idle = 0
+        while True:
+            moved = [self._batch.step() for _ in range(self._batch.random.randint(1, 4))]
+            batch, self.arrived = self.arrived, []
+            if batch:
+                yield batch
+            await checkpoint()
+            idle = 0 if any(moved) else idle + 1
+            if idle > PATIENCE:
+                if not self._batch.on_idle():
+                    raise Stalled("nothing runs, nothing is on its way, and the leader asks for nothing")
+                idle = 0
+
+    def capacity(self) -> Capacity:
+        """The limits."""
+        return self._batch.capacity
+
+    async def describe(self, key: str) -> str:
+        """Why it is not running yet."""
+        return "waits in the fake queue" if key in self._batch.records else ""
+
+    async def output(self, key: str) -> tuple[bytes, bytes]:
+        """Fake attempts print nothing."""
+        return b"", b""
+
+    async def close(self) -> None:
+        """Let go."""
+
+
+def _started(record: Record, now: str) -> Started:
+    return Started(key=record.attempt.key, host="host", pid=record.attempt.job, since=now)
