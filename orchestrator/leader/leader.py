@@ -20,8 +20,9 @@ import anyio
 from orch.adapters.contract import Capacity, Finished, Session, Unknown, Update, fits
 from orch.attempt import Attempt
 from orch.bus import events as ev
+from orch.errors import AdapterError
 from orch.leader.inbox import Inbox
-from orch.leader.requests import Request
+from orch.leader.requests import WISHES, Request
 from orch.leader.settings import Settings
 from orch.leader.supply import Supply
 from orch.state.decide import Limits, attempt_key, decide
@@ -82,6 +83,7 @@ class Leader:
         self._inbox: Inbox[Update | Request] = Inbox()
         self._unsettled = {state.jobs[job].key for job in state.live}
         self._asked: set[str] = set()
+        self._whole = True  # what is staged is what a whole turn came to
 
     def request(self, request: Request) -> None:
         """Hear a wish."""
@@ -103,8 +105,11 @@ class Leader:
                 tasks.cancel_scope.cancel()
 
     async def leave(self) -> None:
-        """Say in the log that this leader goes, whatever is left to do. Raises `Fenced`, `LogTrouble`."""
-        if not self.state.closed:
+        """Say in the log that this leader goes, whatever is left to do. Raises `Fenced`, `LogTrouble`.
+
+        After a turn that broke half-way nothing is said: its events must not become durable with the last word.
+        """
+        if self._whole and not self.state.closed:
             turn = Turn()
             self._stage(turn, [ev.Closed(reason="left")])
             await self._log.commit()
@@ -114,12 +119,14 @@ class Leader:
         try:
             async for batch in updates:
                 self._inbox.put(list(batch))
+            raise AdapterError("the adapter has ended its updates while the run goes on")
         except Exception as error:  # noqa: BLE001 - whatever ends the stream ends the leader, with this as its reason
             self._inbox.fail(error)
 
     async def _turn(self, items: Sequence[Update | Request]) -> bool:
         """One turn; True if it was the last."""
         turn = Turn()
+        self._whole = False
         for item in items:
             if isinstance(item, Request):
                 self._hear(turn, item)
@@ -131,6 +138,7 @@ class Leader:
             if turn.events:
                 await self._log.commit()
                 self._publish(turn.events)
+            self._whole = True
             await self._act(turn)
         return turn.last
 
@@ -143,11 +151,18 @@ class Leader:
             turn.events.append(event)
 
     def _hear(self, turn: Turn, request: Request) -> None:
-        self._stage(turn, [ev.Requested(what=request.what, job=request.job, by=request.by)])
+        if request.what in WISHES and not request.job:
+            heard: ev.Event = ev.Requested(what=request.what, by=request.by)
+        else:  # a file that anybody can write must neither end the leader nor get into the log as law
+            of_job = f" of job {request.job}" if request.job else ""
+            heard = ev.Warned(message=f"{request.by or 'somebody'} asks for a {request.what!r}{of_job}: not known here")
+        self._stage(turn, [heard])
         turn.requests.append(request)
 
     def _learn(self, turn: Turn, update: Update) -> None:
         key = update.outcome.key if isinstance(update, Finished) else update.key
+        if isinstance(update, Unknown) and key not in self._unsettled:
+            return  # an answer that came twice; since the first one, the attempt has been handed over and may run
         self._stage(turn, react(self.state, update, self._settings.retries, self._refuse))
         self._unsettled.discard(key)
         if isinstance(update, Finished):

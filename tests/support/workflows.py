@@ -52,7 +52,7 @@ class Shape:
         self.needs: list[list[int]] = []
         self.refs: list[int] = []
         self.alias = False
-        if depth >= deepest or chance.random() < 0.35 * depth:
+        if depth >= deepest or chance.random() < 0.25 * depth:
             return
         count = chance.randint(1, most)
         form = chance.choice(["chain", "fan-in", "tree", "wild"])
@@ -82,7 +82,7 @@ class Shape:
 class RandomWorkflow:
     """`plan` for the workflow function, `body` for every job, and the result that must come out."""
 
-    def __init__(self, seed: int, *, most: int = 5, deepest: int = 3, retries: int = 2) -> None:
+    def __init__(self, seed: int, *, most: int = 6, deepest: int = 3, retries: int = 2) -> None:
         self._seed = seed
         self._most = most
         self._deepest = deepest
