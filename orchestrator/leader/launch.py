@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,18 +17,18 @@ import anyio
 
 from orch.adapters.contract import Adapter, RunInfo, Session, fits
 from orch.attempt import Place, Plan
-from orch.bundle import Bundle, Source, freeze, make_source
+from orch.bundle import Bundle, Source, freeze
 from orch.bus import events as ev
 from orch.bus.identity import whoami
 from orch.bus.lock import RunLock
-from orch.bus.log import Log
+from orch.bus.log import Durability, Log
 from orch.bus.reader import read
 from orch.bus.topic import Topic
-from orch.errors import NoSuchRun, ResourceError, RunBusy, RunExists, StoreError, UserError, WorkflowError
+from orch.errors import NoSuchRun, ResourceError, RunBusy, RunExists, StoreError, UserError
 from orch.history import fold_quickly, log_directory
 from orch.leader.opened import Ended, Opened
 from orch.leader.settings import Settings, from_log, to_log
-from orch.planning import Planner
+from orch.planning import Planner, pack_arguments
 from orch.sizes import parse_size
 from orch.state.fold import apply
 from orch.state.law import ACTIVE
@@ -76,7 +75,7 @@ async def begin(
     tags: Mapping[str, str],
 ) -> Opened:
     """Plan a workflow and commit its graph. On any error nothing of the run is left behind."""
-    source = workflow if isinstance(workflow, Source) else make_source(workflow, deploy=settings.deploy)
+    source = workflow if isinstance(workflow, Source) else Source.of(workflow, deploy=settings.deploy)
     run = check_run_id(run_id) if run_id else new_run_id()
     batch_system = adapter(settings.adapter)
     _prepare(store)
@@ -93,14 +92,15 @@ async def begin(
                 name=run_name,
                 tags=dict(tags),
                 source=source.text,
-                function=bundle.function,
+                function=source.function,
                 options=_shown(argv, arguments),
                 bundle=bundle.digest,
                 adapter=settings.adapter,
                 cwd=os.getcwd(),
                 settings=to_log(settings),
             )
-            return await _commit(store, run, settings, session, [created, *planned(plan, settings.retries)])
+            warned = [ev.Warned(message=text) for text in bundle.warnings]
+            return await _commit(store, run, settings, session, [created, *warned, *planned(plan, settings.retries)])
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await session.close()
@@ -152,11 +152,12 @@ async def _plan(
         sessions.append(await adapter.open(info))
 
     async def plan() -> None:
-        async with Planner.open(store.local_path(layout.bundle_dir(bundle.digest)), info.environment) as planner:
+        directory = store.local_path(layout.bundle_dir(bundle.digest))
+        async with Planner.open(directory, info.environment, os.getcwd()) as planner:
             if argv is not None:
                 plans.append(await planner.plan(place, info.run, argv=argv))
             else:
-                plans.append(await planner.plan(place, info.run, arguments=_pickled(arguments)))
+                plans.append(await planner.plan(place, info.run, arguments=pack_arguments(*arguments)))
 
     try:
         with _one_error():
@@ -183,18 +184,6 @@ def _one_error() -> Any:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         raise error from error.__cause__
-
-
-def _pickled(arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
-    try:
-        return pickle.dumps(arguments, 5)
-    except Exception:  # noqa: BLE001 - whatever plain pickle cannot do, cloudpickle may
-        import cloudpickle
-
-        try:
-            return bytes(cloudpickle.dumps(arguments, 5))
-        except Exception as error:
-            raise WorkflowError(f"the workflow's arguments cannot be pickled: {error}") from error
 
 
 def _shown(argv: Sequence[str] | None, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> dict[str, str]:
@@ -228,7 +217,7 @@ async def _commit(
 
 async def open_log(store: FileStore, run: str, settings: Settings) -> Log:
     """Begin an epoch of the run's log."""
-    durability = "relaxed" if settings.durability == "relaxed" else "always"
+    durability: Durability = "relaxed" if settings.durability == "relaxed" else "always"
     return await Log.open(
         store.local_path(layout.log_dir(run)), run=run, identity=whoami(VERSION), durability=durability
     )
@@ -336,8 +325,9 @@ async def _reopen(
 def _recoded(store: FileStore, state: State, settings: Settings) -> list[ev.Event]:
     """The code is read again: a user who has mended it wants the mended one. Where it is gone, the stored one serves."""
     assert state.created is not None
-    source = Source.parse(state.created.source, state.created.cwd, settings.deploy)
-    if source is None or not source.exists():
+    created = state.created
+    source = Source.again(created.source, created.function, deploy=settings.deploy, cwd=created.cwd)
+    if source is None or (source.path and not (Path(created.cwd) / source.path).exists()):
         return [ev.Warned(message=f"the workflow's code ({state.created.source}) is gone: the stored copy is used")]
     bundle = freeze(source, store)
     if bundle.digest == state.bundle:

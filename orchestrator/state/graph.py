@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from orch.bus.events import JobId
 from orch.state.law import TRANSITIONS, JobState
-from orch.state.model import WORKFLOW, Job, State
+from orch.state.model import NONE, WORKFLOW, Job, State
 
 S = JobState
 READY = JobState.READY
@@ -48,11 +48,19 @@ def admit(state: State, job: Job, time: str) -> None:
         move(state, job, S.READY, time)
 
 
+def use(other: Job, job: Job) -> None:
+    """`job` wants to know what becomes of `other`."""
+    if other.users:
+        other.users.append(job.id)
+    else:
+        other.users = [job.id]
+
+
 def link(state: State, job: Job) -> None:
     """Enter a new job's needs into the graph."""
     for need in job.needs:
         other = state.jobs[need]
-        other.users.append(job.id)
+        use(other, job)
         if other.state is not S.DONE:
             job.missing += 1
             if is_dead(other):
@@ -65,7 +73,7 @@ def hold(state: State, job: Job, refs: list[JobId], time: str) -> None:
     for ref in dict.fromkeys(refs):
         other = state.jobs[ref]
         if other.state is not S.DONE:
-            other.users.append(job.id)
+            use(other, job)
             job.pending += 1
             if is_dead(other):
                 job.doomed += 1
@@ -95,7 +103,7 @@ def complete(state: State, job: Job, time: str) -> None:
                 row.missing -= 1
                 if not row.missing and row.state is S.WAITING:
                     move(state, row, S.READY, time)
-        done.users = []
+        done.users = NONE
 
 
 def is_dead(job: Job) -> bool:

@@ -16,6 +16,8 @@ WORKFLOW: JobId = 0
 
 
 DEFAULT_RESOURCES = Resources()
+NONE: list[JobId] = []
+"""No jobs: shared by all rows that have none, and never changed."""
 
 
 class Job:
@@ -39,11 +41,11 @@ class Job:
         self.resources = DEFAULT_RESOURCES
         self.retries = 0
         # The graph.
-        self.needs: list[JobId] = []  # whose values the body takes
+        self.needs = NONE  # whose values the body takes
         self.missing = 0  # how many of them are not done
-        self.refs: list[JobId] = []  # jobs that stand in the value
+        self.refs = NONE  # jobs that stand in the value
         self.pending = 0  # how many of them are not done
-        self.users: list[JobId] = []  # jobs that have this one in `needs` or `refs`
+        self.users = NONE  # jobs that have this one in `needs` or `refs`
         self.doomed = 0  # how many of `needs` and `refs` cannot become done
         self.because: JobId = WORKFLOW  # the failed job for whose sake this one is skipped
         self.alias = False  # the value is that of refs[0]; once that one is done, its `value_seq` and `refs` are here
