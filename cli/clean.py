@@ -1,0 +1,107 @@
+"""`orch clean`: delete a run, or what nothing needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from orch.cli.common import find_run, find_store, say, store_option
+from orch.cli.parser import Parser, UsageError, common_options
+from orch.errors import LogDamaged, NoSuchRun, RunBusy
+from orch.sizes import format_size
+from orch.state.graph import IllegalTransition
+from orch.store.file import FileStore
+from orch.store.layout import lock_file, log_dir, run_dir
+from orch.store.runs import check_run_id
+
+
+def execute(_command: str, arguments: Sequence[str]) -> int:
+    """Delete."""
+    parser = Parser(
+        "orch clean",
+        "[OPTIONS] [RUN]  |  orch clean --garbage [OPTIONS] [RUN]",
+        "Delete a run (default: the newest) with all its files; or, with --garbage, only what no event names.",
+    )
+    common_options(parser)
+    parser.add_argument("run", nargs="?", metavar="RUN")
+    parser.option("--garbage", action="store_true", help="keep runs; delete files, code and leftovers that none needs")
+    parser.option("--yes", "-y", action="store_true", help="do not ask")
+    options = parser.read(arguments)
+    store = find_store(options.store)
+    if options.garbage:
+        return _garbage(store, options.run)
+    if options.run is not None and not store.exists(run_dir(check_run_id(options.run))):
+        say(f"the store {store.root} has no run {options.run!r}: nothing to do")
+        return 0
+    run = options.run or find_run(store, None)
+    if not options.yes and not _agreed(run, store):
+        say("nothing was deleted")
+        return 0
+    delete_run(store, run)
+    say(f"deleted run {run}")
+    return 0
+
+
+def _agreed(run: str, store: FileStore) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError(f"orch clean deletes run {run} of {store.root} for good: confirm with --yes")
+    sys.stderr.write(f"delete run {run} of {store.root} with all its files? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def delete_run(store: FileStore, run: str) -> None:
+    """Delete a run that nobody leads; what it still has running is ended before. Raises `RunBusy`.
+
+    The run vanishes at once, by a rename; a crash later leaves a directory that `--garbage` removes.
+    """
+    from orch.bus.lock import RunLock
+
+    directory = store.local_path(run_dir(run))
+    if not directory.exists():
+        return
+    _end_what_runs(store, run)
+    lock = RunLock(store.local_path(lock_file(run)))
+    lock.acquire()
+    try:
+        store.delete_tree(run_dir(run))
+    finally:
+        lock.release()
+    for request in store.local_path("requests").glob(f"{run}.*.json"):
+        if request.name.count(".") == run.count(".") + 2:
+            request.unlink(missing_ok=True)
+
+
+def _end_what_runs(store: FileStore, run: str) -> None:
+    """A leader that died may have left live attempts: cancel them. A log that cannot be read cannot tell."""
+    from orch.bus.reader import read
+    from orch.cli.summary import leader_alive
+    from orch.history import fold_quickly
+
+    directory = store.local_path(log_dir(run))
+    if leader_alive(directory):
+        raise RunBusy(f"run {run} has a live leader; end it first: orch cancel {run}{store_option(store)}")
+    try:
+        state = fold_quickly(read(directory))
+    except (LogDamaged, IllegalTransition) as error:
+        say(f"orch: warning: {error}; if something of this run still runs, it is not ended")
+        return
+    if not state.live or state.outcome:
+        return
+    from orch.cli.control import cancel_quietly
+
+    try:
+        cancel_quietly(store, run)
+    except NoSuchRun:
+        return
+
+
+def _garbage(store: FileStore, run: str | None) -> int:
+    from orch.cli.garbage import collect
+
+    only = None if run is None else find_run(store, run)
+    report = collect(store, only)
+    for note in report.notes:
+        say(note)
+    say(f"freed {format_size(report.size)}: {report.count} files")
+    return 0

@@ -1,0 +1,173 @@
+"""What the commands share: from an error to a message and an exit code, and from RUN and JOB to what they name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orch.bus.errors import OrchError
+
+if TYPE_CHECKING:
+    from orch.state.model import Job, State
+    from orch.store.file import FileStore
+
+INTERNAL = 6
+"""Exit code when the fault is ours, or the system's."""
+
+INTERRUPTED = 130
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+def say(text: str) -> None:
+    """A line for the user, on stderr: stdout is for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def guarded(command: Callable[[], int], *, debug: Callable[[], bool]) -> int:
+    """Run a command; whatever it raises becomes a message and an exit code, here and only here."""
+    try:
+        code = command()
+        sys.stdout.flush()
+    except OrchError as error:
+        if debug():
+            _traceback()
+        _complain(error)
+        return error.exit_code
+    except BrokenPipeError:
+        _forget_stdout()
+        return 0
+    except KeyboardInterrupt:
+        say("orch: interrupted")
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last place where anything can be said
+        return _unexpected(error, debug=debug())
+    return code
+
+
+def _unexpected(error: BaseException, *, debug: bool) -> int:
+    from orch.state.graph import IllegalTransition
+
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, BrokenPipeError):
+        _forget_stdout()
+        return 0
+    if debug:
+        _traceback()
+    if isinstance(error, OrchError):
+        _complain(error)
+        return error.exit_code
+    if isinstance(error, IllegalTransition):
+        say(f"orch: the log is not one that orch has written: {error}")
+        return 4
+    if isinstance(error, OSError) and (error.errno in NO_SPACE or error.filename):
+        where = f" ({error.filename})" if error.filename else ""
+        hint = "; free some space and try again" if error.errno in NO_SPACE else ""
+        say(f"orch: {error.strerror or error}{where}{hint}")
+        return INTERNAL
+    more = "" if debug else "; --log-level debug shows where"
+    say(f"orch: internal error, please report it: {type(error).__name__}: {error}{more}")
+    return INTERNAL
+
+
+def _complain(error: OrchError) -> None:
+    text = str(error)
+    say(text if text.startswith("orch ") else f"orch: {text}")
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc(file=sys.stderr)
+
+
+def _forget_stdout() -> None:
+    """The reader of our output has gone: what is still buffered must not complain when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+# RUN and JOB -----------------------------------------------------------------------------------------------------
+
+
+def find_store(locator: str) -> FileStore:
+    """The store, which must exist. Raises `NoSuchRun` if there is none."""
+    from orch.errors import NoSuchRun
+    from orch.store.locator import open_store
+
+    store = open_store(locator)
+    if not store.root.is_dir():
+        raise NoSuchRun(f"there is no store at {store.root}: name one with --store, or begin with orch run")
+    return store
+
+
+def find_run(store: FileStore, run: str | None) -> str:
+    """The id of the run that is meant; the newest by default. Raises `NoSuchRun`."""
+    from orch.cli.parser import did_you_mean
+    from orch.errors import NoSuchRun
+    from orch.store.layout import log_dir
+    from orch.store.runs import check_run_id, list_runs, newest_run
+
+    if run is None:
+        return newest_run(store)
+    if not store.local_path(log_dir(check_run_id(run))).is_dir():
+        near = did_you_mean(run, list_runs(store))
+        raise NoSuchRun(f"the store {store.root} has no run {run!r}{near}; see: orch list{store_option(store)}")
+    return run
+
+
+def find_log(locator: str, run: str | None) -> tuple[Path, str | None]:
+    """The directory of the run's log, and its id; without id where `locator` is itself a copied log."""
+    from orch.store.layout import log_dir
+
+    if run is None and any(Path(locator).glob("*.events.jsonl")):
+        return Path(locator), None
+    store = find_store(locator)
+    found = find_run(store, run)
+    return store.local_path(log_dir(found)), found
+
+
+def find_job(state: State, job: str) -> Job:
+    """The job that is meant by an id, or by a kind or display name that only one job has. Raises `NoSuchJob`."""
+    from orch.cli.parser import did_you_mean
+    from orch.errors import NoSuchJob
+    from orch.state.law import JobState
+
+    run = state.created.run if state.created else "?"
+    rows = {row.id: row for row in state.jobs.values() if row.state is not JobState.ADDED}
+    if job.isdecimal() and int(job) in rows:
+        return rows[int(job)]
+    named = [row for row in rows.values() if row.name == job] or [row for row in rows.values() if row.kind == job]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        some = ", ".join(f"{row.label} ({row.state})" for row in named[:10])
+        more = f" and {len(named) - 10} more" if len(named) > 10 else ""
+        raise NoSuchJob(f"{len(named)} jobs of run {run} are called {job!r}, name one by its number: {some}{more}")
+    names = {row.kind for row in rows.values()} | {row.name for row in rows.values()}
+    raise NoSuchJob(f"run {run} has no job {job!r}{did_you_mean(job, names)}; see: orch status {run}")
+
+
+def store_option(store: FileStore) -> str:
+    """What a suggested command needs, so that it finds the same store."""
+    here = store.root == Path(os.environ.get("ORCH_STORE") or ".orch").absolute()
+    return "" if here else f" --store {_quoted(str(store.root))}"
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)
+
+
+def who() -> str:
+    """This process, as the log names whoever wished for something."""
+    from orch.bus.identity import whoami
+
+    me = whoami()
+    return f"{me.user}@{me.host}, process {me.pid}"

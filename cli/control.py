@@ -1,0 +1,169 @@
+"""`orch stop`, `pause`, `resume` and `cancel`.
+
+A live leader hears the wish through the store. Where none is alive, this process takes the run's lock and pursues the
+wish itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+
+from orch.api import Orchestrator
+from orch.bus.events import Closed, Ended, Event, Requested
+from orch.bus.reader import read
+from orch.bus.tail import follow
+from orch.cli.common import find_run, find_store, say, store_option, who
+from orch.cli.parser import Parser, common_options
+from orch.cli.summary import leader_alive
+from orch.errors import RunBusy
+from orch.history import fold_quickly
+from orch.leader.requests import make_request
+from orch.state.model import State
+from orch.store.file import FileStore
+from orch.store.layout import log_dir
+
+_ABOUT = {
+    "stop": "End what runs, uncharged; the run can be carried on with orch replay --restart.",
+    "cancel": "End a run and all that it has running.",
+    "pause": "Start no more jobs of a run; those that run go on.",
+    "resume": "Start jobs again after orch pause.",
+}
+_DONE = {
+    "stop": "is stopped; to carry it on: orch replay {run} --restart{store}",
+    "cancel": "is cancelled",
+    "pause": "is paused; to go on: orch resume {run}{store}",
+    "resume": "goes on",
+}
+PATIENCE = 1.0
+"""Seconds after which it is said that we wait."""
+
+
+def execute(command: str, arguments: Sequence[str]) -> int:
+    """Wish, and wait until it is so."""
+    parser = Parser(f"orch {command}", "[OPTIONS] [RUN]", f"{_ABOUT[command]} RUN defaults to the newest.")
+    common_options(parser)
+    parser.add_argument("run", nargs="?", metavar="RUN")
+    options = parser.read(arguments)
+    store = find_store(options.store)
+    run = find_run(store, options.run)
+    return anyio.run(_Wish(store, run, command).pursue)
+
+
+def cancel_quietly(store: FileStore, run: str) -> None:
+    """Cancel a run that nobody leads, and wait until nothing of it runs. Raises `RunBusy`."""
+
+    async def whole() -> None:
+        async with Orchestrator(store.root) as orchestrator:
+            handle = await orchestrator.resume(run, wish="cancel", by=who())
+            await handle.wait()
+
+    anyio.run(whole)
+
+
+class _Unheard(Exception):
+    """The leader has gone without hearing the wish."""
+
+
+class _Wish:
+    """One wish for one run."""
+
+    def __init__(self, store: FileStore, run: str, what: str) -> None:
+        self._store = store
+        self._run = run
+        self._what = what
+        self._directory = store.local_path(log_dir(run))
+
+    async def pursue(self) -> int:
+        """Until it is confirmed."""
+        while True:
+            state = fold_quickly(read(self._directory))
+            if state.outcome:
+                say(f"run {self._run} has ended already: {state.outcome}")
+                return 0
+            try:
+                if leader_alive(self._directory):
+                    outcome = await self._ask(state)
+                else:
+                    outcome = await self._do()
+            except (_Unheard, RunBusy):  # a leader has gone, or come, meanwhile
+                continue
+            self._say(outcome)
+            return 0
+
+    def _say(self, outcome: str) -> None:
+        if outcome and not (outcome == "cancelled" and self._what == "cancel"):
+            say(f"run {self._run} has ended before that: {outcome}")
+            return
+        text = _DONE[self._what].format(run=self._run, store=store_option(self._store))
+        say(f"run {self._run} {text}")
+        if self._what == "resume" and not leader_alive(self._directory):
+            say(f"nobody leads it: orch replay {self._run} --restart{store_option(self._store)}")
+
+    # A live leader ------------------------------------------------------------------------------------------------
+
+    async def _ask(self, state: State) -> str:
+        """Write the wish, and follow the log until it is confirmed. Gives the run's outcome if it has ended."""
+        request = make_request(self._store.root, self._run, self._what, state.epoch, who())
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._explain)
+                outcome = await self._confirmed(state.seq)
+                tasks.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            request.unlink(missing_ok=True)
+        return outcome
+
+    async def _explain(self) -> None:
+        await anyio.sleep(PATIENCE)
+        say(f"waiting until the leader of run {self._run} has confirmed it …")
+
+    async def _confirmed(self, seq: int) -> str:
+        async for events in follow(self._directory, seq + 1, sleep=_Watch(self._directory)):
+            for event in events:
+                outcome = confirms(self._what, event)
+                if outcome is not None:
+                    return outcome
+        raise _Unheard
+
+    # No leader ----------------------------------------------------------------------------------------------------
+
+    async def _do(self) -> str:
+        """Open the run only to pursue the wish. Raises `RunBusy` if a leader has come."""
+        say(f"run {self._run} has no leader: this process sees to it")
+        async with Orchestrator(self._store.root) as orchestrator:
+            run = await orchestrator.resume(self._run, wish=self._what, by=who())
+            await run.wait()
+            return run.state.outcome
+
+
+class _Watch:
+    """Sleeps for `follow`, which does so when all has been read; looks every second whether there is a leader still."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._slept = 0.0
+
+    async def __call__(self, seconds: float) -> None:
+        """Sleep. Raises `_Unheard` if the leader is gone, and no other has come."""
+        await anyio.sleep(seconds)
+        self._slept += seconds
+        if self._slept >= 1.0:
+            self._slept = 0.0
+            if leader_alive(self._directory) is False:
+                raise _Unheard
+
+
+def confirms(what: str, event: Event) -> str | None:
+    """Is the wish fulfilled with this event? Then the run's outcome, empty if it has none."""
+    if isinstance(event, Ended):
+        return event.outcome
+    if what == "stop":
+        return "" if isinstance(event, Closed) and event.reason == "stopped" else None
+    if what in ("pause", "resume"):
+        return "" if isinstance(event, Requested) and event.what == what else None
+    return None

@@ -1,0 +1,170 @@
+"""Leading a run from the shell: what `orch run` and `orch replay --restart` have in common.
+
+Signals: the first Ctrl-C stops the run in order (live attempts are ended uncharged); a second one, SIGTERM or a closed
+terminal leave at once, and live attempts go on, to be adopted by whoever carries the run on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import anyio
+import anyio.abc
+
+from orch.api import Orchestrator, Run
+from orch.cli.common import say, store_option
+from orch.cli.progress import Progress, summary_line
+from orch.errors import OrchError
+from orch.store.file import FileStore
+
+Begin = Callable[[Orchestrator], Awaitable[Run]]
+
+
+class Face:
+    """How a run shows itself on this terminal."""
+
+    def __init__(
+        self, store: FileStore, *, quiet: bool = False, out: Path | None = None, level: str = "warning", log: str = ""
+    ) -> None:
+        self.store = store
+        self.quiet = quiet
+        self.out = out
+        self.level = level
+        self.log = log
+
+    @classmethod
+    def of(cls, options: argparse.Namespace, store: FileStore) -> Self:
+        """From the command line. Raises `UserError`."""
+        from orch.cli.export import out_directory
+
+        return cls(
+            store,
+            quiet=options.quiet,
+            out=out_directory(options.out) if options.out is not None else None,
+            level=options.log_level,
+            log=options.log_file or "",
+        )
+
+    def say(self, text: str) -> None:
+        """A line, unless nothing is wanted."""
+        if not self.quiet:
+            say(text)
+
+    def print(self, value: Any) -> None:
+        """The result, exported where that is wanted."""
+        from orch.cli.export import Exporter
+        from orch.cli.result import print_result
+
+        place = Exporter(self.store, self.out) if self.out else lambda ref: str(self.store.local_path(ref.path))
+        print_result(value, place)
+
+
+class _Ending:
+    """What has become of it. `left`: the exit code, if this process leaves before the run is over."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.stopping = False
+        self.left = 0
+        self.value: Any = None
+        self.error: Exception | None = None
+
+
+def lead(store: FileStore, settings: Mapping[str, Any], begin: Begin, face: Face) -> int:
+    """Begin a run with `begin`, lead it to its end, print its result. Gives the exit code, or raises what ended it."""
+    if face.log or face.level in ("info", "debug"):
+        from orch.cli.diagnostics import configure
+
+        configure(face.level, face.log)
+    began = time.monotonic()
+    ending = _Ending()
+    anyio.run(_lead, store, settings, begin, face, ending)
+    if ending.left:
+        face.say(_farewell(ending.run, ending.left, store))
+        return ending.left
+    if ending.run is not None:
+        face.say(summary_line(ending.run, time.monotonic() - began))
+    if ending.error is not None:
+        raise ending.error
+    face.print(ending.value)
+    _hint(face, ending.run)
+    return 0
+
+
+async def _lead(store: FileStore, settings: Mapping[str, Any], begin: Begin, face: Face, ending: _Ending) -> None:
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(_heed_signals, ending, tasks)
+        try:
+            async with Orchestrator(store.root, **settings) as orchestrator:
+                ending.run = run = await begin(orchestrator)
+                face.say(f"orch: run {run.id}{store_option(store)}")
+                await _watch(run, face, ending)
+        except Exception as error:  # noqa: BLE001 - raised again outside of the loop, without a group around it
+            ending.error = _single(error)
+        tasks.cancel_scope.cancel()
+
+
+async def _watch(run: Run, face: Face, ending: _Ending) -> None:
+    """Show progress until the run is over."""
+    async with anyio.create_task_group() as tasks:
+        progress = Progress(run, quiet=face.quiet)
+        tasks.start_soon(progress.show)
+        if face.log or face.level in ("info", "debug"):
+            from orch.cli.diagnostics import log_events
+
+            tasks.start_soon(log_events, run)
+        try:
+            ending.value = await run.result()
+        except OrchError as error:
+            ending.error = error
+        finally:
+            tasks.cancel_scope.cancel()
+
+
+async def _heed_signals(
+    ending: _Ending, tasks: anyio.abc.TaskGroup, *, task_status: anyio.abc.TaskStatus[None]
+) -> None:
+    heeded = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup has it ignored
+        heeded.append(signal.SIGHUP)
+    with anyio.open_signal_receiver(*heeded) as received:
+        task_status.started()
+        async for number in received:
+            if number == signal.SIGINT and ending.run is not None and not ending.stopping:
+                ending.stopping = True
+                say("orch: stopping: ends what runs (Ctrl-C again: leave at once, and let it run)")
+                tasks.start_soon(ending.run.stop)
+            else:
+                ending.left = 128 + number
+                tasks.cancel_scope.cancel()
+                return
+
+
+def _single(error: Exception) -> Exception:
+    """The one error inside groups of one."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _farewell(run: Run | None, code: int, store: FileStore) -> str:
+    if run is None:
+        return "orch: interrupted before the run began; nothing is left of it"
+    live = len(run.state.live)
+    jobs = f"{live} attempt{'' if live == 1 else 's'} may still run; " if live else ""
+    how = f"orch replay {run.id} --restart{store_option(store)}"
+    return f"orch: left run {run.id} (exit {code}); {jobs}carry it on: {how}"
+
+
+def _hint(face: Face, run: Run | None) -> None:
+    """On the first run of a store: how to look at it."""
+    from orch.store.runs import list_runs
+
+    if not face.quiet and run is not None and list_runs(face.store) == [run.id]:
+        where = store_option(face.store)
+        say(f"look at it: orch replay{where} · orch tail{where} · orch logs{where} JOB · orch why{where} JOB")

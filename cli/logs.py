@@ -1,0 +1,148 @@
+"""`orch logs`: what attempts have written to stdout and stderr."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from orch.bus import events as ev
+from orch.bus.reader import read
+from orch.cli.common import find_job, find_run, find_store, say
+from orch.cli.outputs import STREAMS, Output, blob_of, output_at, outputs
+from orch.cli.parser import Parser, UsageError, common_options, natural
+from orch.errors import NoSuchJob
+from orch.history import fold_quickly
+from orch.sizes import format_size
+from orch.state.law import LIVE
+from orch.state.model import Job, State
+from orch.store.file import FileStore
+from orch.store.layout import log_dir, safe_name
+
+
+def execute(_command: str, arguments: Sequence[str]) -> int:
+    """Of one job, or of all into files."""
+    options = _parser().read(arguments)
+    store = find_store(options.store)
+    if options.all:
+        return _all(options, store)
+    if options.to or options.gzip:
+        raise UsageError("orch logs: --to and --gzip go with --all")
+    if not options.names or len(options.names) > 2:
+        raise UsageError("orch logs: name a job, or a run and a job, or give --all; see: orch logs --help")
+    run = find_run(store, options.names[0] if len(options.names) == 2 else None)
+    return _one(store, run, options.names[-1], options.attempt)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "orch logs",
+        "[OPTIONS] [RUN] JOB  |  orch logs --all --to DIR [--gzip] [RUN]",
+        "What a job has written: its stdout to stdout, its stderr to stderr.\n"
+        "JOB is a number, or a kind or name that only one job has. RUN defaults to the newest.",
+    )
+    common_options(parser)
+    parser.add_argument("names", nargs="*", metavar="[RUN] JOB")
+    parser.option("--attempt", type=natural, metavar="N", help="of attempt N (default: the latest that has ended)")
+    parser.option("--all", action="store_true", help="of all attempts of all jobs, into files")
+    parser.option("--to", metavar="DIR", help="with --all: the directory, made if it is not there")
+    parser.option("--gzip", action="store_true", help="with --all: compressed")
+    return parser
+
+
+def _one(store: FileStore, run: str, job: str, attempt: int | None) -> int:
+    directory = store.local_path(log_dir(run))
+    state = fold_quickly(read(directory))
+    row = find_job(state, job)
+    found = _chosen(directory, row, attempt)
+    if found is None:
+        return _nothing(state, row, attempt)
+    _note_live(row, found)
+    for stream in STREAMS:
+        _print(store, row, found, stream)
+    return 0
+
+
+def _chosen(directory: Path, row: Job, attempt: int | None) -> Output | None:
+    if attempt is None:
+        return output_at(directory, row.output_seq) if row.output_seq else None
+    return next((o for o in outputs(read(directory)) if o.job == row.id and o.attempt == attempt), None)
+
+
+def _nothing(state: State, row: Job, attempt: int | None) -> int:
+    if attempt is not None and attempt > row.attempt:
+        raise NoSuchJob(f"job {row.label} has had {row.attempt} attempts; there is no attempt {attempt}")
+    if row.state in LIVE:
+        say(f"job {row.label}, attempt {row.attempt}, is {row.state}: its output is shown once it has ended")
+    else:
+        from orch.state.status import explain
+
+        say(f"job {row.label} has not run yet: it is {row.state} ({explain(state, row) or 'nothing to say'})")
+    return 0
+
+
+def _note_live(row: Job, shown: Output) -> None:
+    if row.state in LIVE and shown.attempt < row.attempt:
+        say(f"attempt {row.attempt} of job {row.label} is {row.state}; this is attempt {shown.attempt}")
+
+
+def _print(store: FileStore, row: Job, found: Output, stream: str) -> None:
+    blob: ev.Blob = getattr(found, stream)
+    cut = f", {format_size(blob.cut)} more were cut out" if blob.cut else ""
+    say(f"== job {row.label}, attempt {found.attempt} ({found.how}): {stream}, {format_size(blob.size)}{cut}")
+    out = getattr(sys, stream)
+    out.flush()
+    binary = getattr(out, "buffer", None)
+    data = blob_of(store, blob)
+    if binary is None:
+        out.write(data.decode("utf-8", "replace"))
+    else:
+        binary.write(data)
+    if data and not data.endswith(b"\n") and (stream == "stderr" or out.isatty()):
+        out.write("\n")
+    out.flush()
+
+
+def _all(options: argparse.Namespace, store: FileStore) -> int:
+    """One file for each stream that is not empty: JOB-NAME.ATTEMPT.stdout, as in the store."""
+    if not options.to:
+        raise UsageError("orch logs --all: say where to: --to DIR")
+    if len(options.names) > 1 or options.attempt:
+        raise UsageError("orch logs --all: takes a run at most, and no job or attempt")
+    run = find_run(store, options.names[0] if options.names else None)
+    target = Path(options.to)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"--to {target}: is not a directory") from None
+    directory = store.local_path(log_dir(run))
+    names: dict[int, str] = {}
+    count = 0
+    for event in read(directory):
+        if isinstance(event, ev.Added):
+            names[event.job] = safe_name(event.name or event.kind)
+        for found in outputs([event]):
+            for stream in STREAMS:
+                count += _write(store, target, f"{found.job}-{names[found.job]}.{found.attempt}.{stream}",
+                                getattr(found, stream), compress=options.gzip)  # fmt: skip
+    say(f"{count} files in {target}")
+    return 0
+
+
+def _write(store: FileStore, target: Path, name: str, blob: ev.Blob, *, compress: bool) -> int:
+    """Write one file, whole or not at all. Gives how many that were: one, or none if there is nothing to write."""
+    if not blob.size:
+        return 0
+    data = blob_of(store, blob)
+    path = target / (f"{name}.gz" if compress else name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(gzip.compress(data, mtime=0) if compress else data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return 1

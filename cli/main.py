@@ -1,0 +1,96 @@
+"""The `orch` command: finds the sub-command, and imports only that one's module."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Protocol
+
+from orch.cli.common import guarded
+from orch.cli.parser import UsageError, did_you_mean
+
+COMMANDS = {
+    "run": ("orch.cli.run", "run a workflow"),
+    "replay": ("orch.cli.replay", "inspect a run as it stood, or carry it on"),
+    "tail": ("orch.cli.tail", "print a run's events, as they come if wanted"),
+    "list": ("orch.cli.runs", "the runs of the store"),
+    "status": ("orch.cli.runs", "the jobs of a run"),
+    "logs": ("orch.cli.logs", "what jobs have written to stdout and stderr"),
+    "why": ("orch.cli.why", "why a job failed, or does not run yet"),
+    "stop": ("orch.cli.control", "end what runs; the run can be carried on"),
+    "pause": ("orch.cli.control", "start no more jobs"),
+    "resume": ("orch.cli.control", "start jobs again after pause"),
+    "cancel": ("orch.cli.control", "end a run for good"),
+    "clean": ("orch.cli.clean", "delete a run, or what no run needs"),
+}
+"""Module and one line of help of each command. A module has `execute(command, arguments) -> exit code`."""
+
+
+class Command(Protocol):
+    """What the module of a command has."""
+
+    def execute(self, command: str, arguments: Sequence[str]) -> int:
+        """Do it; the exit code."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point. Gives the exit code; raises `SystemExit` for help and nothing else."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(lambda: dispatch(arguments), debug=lambda: _wants_debug(arguments))
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Hand over to the command that is named first."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    name, *rest = arguments
+    if name in ("--version", "-V", "version"):
+        print(f"orch {version()}")
+        return 0
+    if name not in COMMANDS:
+        if name.startswith("-"):
+            raise UsageError(f"the command comes first, then its options: orch COMMAND {name} …; see: orch --help")
+        raise UsageError(f"orch has no command {name!r}{did_you_mean(name, COMMANDS)}; see: orch --help")
+    module: Command = importlib.import_module(COMMANDS[name][0])
+    return module.execute(name, rest)
+
+
+def overview() -> str:
+    """What `orch` alone prints."""
+    lines = [f"  {name:<8}{help_}" for name, (_, help_) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: orch COMMAND [OPTIONS] …",
+            "",
+            *lines,
+            "",
+            "orch COMMAND --help says more; orch run WORKFLOW.py --help shows a workflow's own options.",
+            "RUN defaults to the newest run of the store; the store is --store, else $ORCH_STORE, else ./.orch.",
+            "",
+            "exit codes: 0 done, 1 the run failed, 2 wrong command line or workflow, 3 the run has another leader,",
+            "4 damaged log, 5 cancelled, 6 the system failed us, 130 stopped (the run can be carried on).",
+        ]
+    )
+
+
+def version() -> str:
+    """Of the installed distribution."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("orch")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _wants_debug(arguments: Sequence[str]) -> bool:
+    """Looked up in the raw arguments: it must be known also when they cannot be read."""
+    text = " ".join(arguments)
+    return "--log-level debug" in text or "--log-level=debug" in text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Progress of a run on stderr: live on a terminal, a plain line now and then elsewhere.
+
+Looks at counts and indexes of the state, never at all jobs, and at most four times a second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+import anyio
+import anyio.to_thread
+
+from orch.api import Run
+from orch.cli.common import say
+from orch.clock import system_clock
+from orch.sizes import format_duration, format_size
+from orch.state.law import JobState
+from orch.state.model import Job, State
+from orch.state.status import explain, seconds_since
+
+S = JobState
+
+REFRESH = 0.25
+"""Seconds between looks on a terminal. The first look is later: a short run needs no display."""
+
+FIRST = 0.6
+PLAIN = 10.0
+"""Seconds between plain lines, at least."""
+
+STILL = 5.0
+"""Seconds without any event after which it is said what is short."""
+
+MOST_RUNNING = 5
+MOST_FAILED = 3
+
+
+class Progress:
+    """Shows one run until it is cancelled."""
+
+    def __init__(self, run: Run, *, quiet: bool = False) -> None:
+        self._run = run
+        self._quiet = quiet
+        self._began = time.monotonic()
+        self._warned = 0
+        self._said = ""
+
+    async def show(self) -> None:
+        """Show progress for ever."""
+        if self._quiet:
+            return
+        try:
+            await (self._live() if is_terminal() else self._plain())
+        finally:
+            self._warn()
+
+    async def _plain(self) -> None:
+        while True:
+            self._warn()
+            await anyio.sleep(PLAIN)
+            line = counts(self._run.state)
+            if line != self._said:
+                self._said = line
+                say(f"orch: {line}")
+
+    async def _live(self) -> None:
+        from orch.cli.live import display
+
+        await anyio.sleep(FIRST)
+        with await anyio.to_thread.run_sync(display) as screen:
+            while True:
+                screen.show(self.lines(), share(self._run.state))
+                await anyio.sleep(REFRESH)
+
+    def _warn(self) -> None:
+        """Say what is new among the run's warnings."""
+        warnings = self._run.state.warnings
+        for message in warnings[self._warned :]:
+            say(f"orch: warning: {message}")
+        self._warned = len(warnings)
+
+    def lines(self, now: str = "") -> list[str]:
+        """What there is to show at this moment."""
+        state = self._run.state
+        now = now or system_clock()
+        elapsed = format_duration(time.monotonic() - self._began)
+        below = [*running(state, now), *stuck(state, now), *failures(state), *self._newest()]
+        return [f"{counts(state)}, {elapsed}", *below]
+
+    def _newest(self) -> Iterator[str]:
+        for message in self._run.state.warnings[-1:]:
+            yield f"  warning  {message}"
+
+
+def is_terminal() -> bool:
+    """Can stderr be drawn upon?"""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def total(state: State) -> int:
+    """Jobs so far; more may be added while the run goes on."""
+    return len(state.jobs) - state.counts[S.ADDED]
+
+
+def share(state: State) -> float:
+    """What part of the jobs known so far is over."""
+    count = state.counts
+    over = count[S.DONE] + count[S.SUCCEEDED] + count[S.FAILED] + count[S.CANCELLED] + count[S.SKIPPED]
+    return over / max(1, total(state))
+
+
+def counts(state: State) -> str:
+    """As "12 of 40 jobs done, 4 running, 24 waiting"."""
+    count = state.counts
+    waiting = count[S.WAITING] + count[S.READY] + count[S.QUEUED] + count[S.SUBMITTING]
+    parts = [f"{count[S.DONE]} of {total(state)} jobs done"]
+    parts += [f"{number} {name}" for number, name in [(count[S.RUNNING], "running"), (waiting, "waiting")] if number]
+    bad = [S.FAILED, S.SKIPPED, S.CANCELLED]
+    parts += [f"{count[one]} {one}" for one in bad if count[one]]
+    if state.paused:
+        parts.append("paused")
+    if state.cancelling or state.stopping:
+        parts.append("cancelling" if state.cancelling else "stopping")
+    return ", ".join(parts)
+
+
+def running(state: State, now: str) -> Iterator[str]:
+    """The attempts that have run longest."""
+    rows = [row for row in (state.jobs[job] for job in state.live) if row.state is S.RUNNING]
+    rows.sort(key=lambda row: row.times[S.RUNNING])
+    for row in rows[:MOST_RUNNING]:
+        since = max(0.0, seconds_since(row.times[S.RUNNING], now))
+        yield f"  running  {row.label} {format_duration(since)}"
+    if len(rows) > MOST_RUNNING:
+        yield f"           and {len(rows) - MOST_RUNNING} more"
+
+
+def failures(state: State) -> Iterator[str]:
+    """The newest failures."""
+    for job in itertools.islice(reversed(state.failed), MOST_FAILED):
+        row = state.jobs[job]
+        yield f"  failed   {row.label} {explain(state, row)}"
+
+
+def stuck(state: State, now: str) -> Iterator[str]:
+    """There is work, nothing runs, and nothing has happened for a while: what is short."""
+    if state.counts[S.RUNNING] or not state.active or not state.time or seconds_since(state.time, now) < STILL:
+        return
+    if state.paused:
+        yield "  the run is paused: orch resume"
+        return
+    first = next(iter(state.live), None) or next(iter(state.ready), None)
+    if first is not None:
+        row = state.jobs[first]
+        yield f"  nothing runs: {row.label} wants {wants(row)}; {explain(state, row)} (orch why {row.id})"
+
+
+def wants(row: Job) -> str:
+    """What a job asks for."""
+    resources = row.resources
+    parts = [f"{resources.cores:g} cores"]
+    parts += [f"{format_size(size)} of {name}" for name, size in
+              (("memory", resources.memory), ("disk", resources.disk)) if size]  # fmt: skip
+    return ", ".join(parts)
+
+
+def summary_line(run: Run, seconds: float) -> str:
+    """The one line after a run."""
+    state = run.state
+    outcome = state.outcome or ("stopped" if state.closed == "stopped" else "left")
+    return f"orch: run {run.id} {outcome}: {counts(state)}, {format_duration(seconds)}"

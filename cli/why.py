@@ -1,0 +1,117 @@
+"""`orch why`: why a job failed, or does not run yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from orch.bus.reader import read
+from orch.cli.common import find_job, find_run, find_store, store_option
+from orch.cli.outputs import blob_of, output_at, where
+from orch.cli.parser import Parser, UsageError, common_options
+from orch.cli.render import date_time
+from orch.history import fold_quickly
+from orch.sizes import format_duration, format_size
+from orch.state.law import JobState
+from orch.state.model import Job, State
+from orch.state.status import explain
+from orch.store.file import FileStore
+from orch.store.layout import log_dir
+
+LAST_LINES = 50
+LONGEST_CHAIN = 20
+
+
+def execute(_command: str, arguments: Sequence[str]) -> int:
+    """Explain one job."""
+    parser = Parser(
+        "orch why", "[OPTIONS] [RUN] JOB", "Why a job failed, or does not run yet. RUN defaults to the newest."
+    )
+    common_options(parser)
+    parser.add_argument("names", nargs="+", metavar="[RUN] JOB")
+    options = parser.read(arguments)
+    if len(options.names) > 2:
+        raise UsageError("orch why: name a job, or a run and a job")
+    store = find_store(options.store)
+    run = find_run(store, options.names[0] if len(options.names) == 2 else None)
+    state = fold_quickly(read(store.local_path(log_dir(run))))
+    row = find_job(state, options.names[-1])
+    print("\n".join(_explanation(store, run, state, row)))
+    return 0
+
+
+def _explanation(store: FileStore, run: str, state: State, row: Job) -> Iterator[str]:
+    yield f"job {row.label} of run {run} is {row.state}"
+    why = explain(state, row)
+    if why:
+        yield f"  why      {why}"
+    if row.state in (JobState.WAITING, JobState.SUCCEEDED):
+        yield from _chain(state, row)
+    elif row.state is JobState.SKIPPED and row.because in state.jobs:
+        yield f"           see: orch why {run} {row.because}{store_option(store)}"
+    if row.attempt:
+        yield from _attempt(row)
+    if row.output_seq:
+        yield from _output(store, run, row)
+
+
+def _chain(state: State, row: Job) -> Iterator[str]:
+    """What it waits for, and what that waits for, up to the first that does not wait."""
+    seen = {row.id}
+    for _ in range(LONGEST_CHAIN):
+        blocker = _blocker(state, row)
+        if blocker is None or blocker.id in seen:
+            return
+        seen.add(blocker.id)
+        yield f"           → {blocker.label} is {blocker.state}" + _because(state, blocker)
+        row = blocker
+    yield "           → …"
+
+
+def _because(state: State, row: Job) -> str:
+    text = explain(state, row)
+    return f": {text}" if text else ""
+
+
+def _blocker(state: State, row: Job) -> Job | None:
+    """The first job that `row` waits for; one that cannot become done before others."""
+    if row.state is JobState.WAITING:
+        names = row.needs
+    elif row.state is JobState.SUCCEEDED:
+        names = row.refs
+    else:
+        return None
+    rows = [state.jobs[job] for job in names if state.jobs[job].state is not JobState.DONE]
+    return next((row for row in rows if row.doomed or row.state is JobState.FAILED), rows[0] if rows else None)
+
+
+def _attempt(row: Job) -> Iterator[str]:
+    yield f"  attempt  {row.attempt}" + (f", {row.charged} of {row.retries + 1} tries used up" if row.charged else "")
+    if row.reason:
+        yield f"  reason   {row.reason}" + (f": {row.message}" if row.message else "")
+    if row.signal:
+        yield f"  exit     killed by signal {row.signal}"
+    elif row.exit_code is not None:
+        yield f"  exit     {row.exit_code}"
+    if row.host or row.adapter:
+        parts = [row.host, row.adapter, f"process {row.pid}" if row.pid else "", row.external_id]
+        yield f"  host     {', '.join(filter(None, parts))}"
+    if row.usage is not None and row.reason:
+        memory = f", {format_size(row.usage.memory)} of memory" if row.usage.memory else ""
+        yield f"  used     {format_duration(row.usage.wall)}{memory}"
+    for state, time in row.times.items():
+        if state in (JobState.RUNNING, row.state):
+            yield f"  {state.value:<9}{date_time(time)}"
+
+
+def _output(store: FileStore, run: str, row: Job) -> Iterator[str]:
+    found = output_at(store.local_path(log_dir(run)), row.output_seq)
+    if found is None:
+        return
+    lines = blob_of(store, found.stderr).decode("utf-8", "replace").splitlines()
+    if lines:
+        head = f"the last {LAST_LINES} of {len(lines)} lines" if len(lines) > LAST_LINES else "all"
+        yield f"  stderr   {head}, attempt {found.attempt} ({where(store, found.stderr)}):"
+        yield from (f"    {line}" for line in lines[-LAST_LINES:])
+    else:
+        yield "  stderr   empty"
+    yield f"  the rest: orch logs {run} {row.id}{store_option(store)}"
