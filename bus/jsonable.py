@@ -15,7 +15,7 @@ def is_jsonable(value: Any, depth: int = _DEPTH) -> bool:
     if value is None or kind is bool:
         return True
     if kind is int:
-        return bool(-(2**63) <= value < 2**64)  # what msgspec reads as an int
+        return bool(-(2**63) <= value < 2**64)  # more is not read back by every JSON library
     if kind is float:
         return math.isfinite(value)
     if kind is str:
@@ -37,6 +37,8 @@ def jsonable(value: Any) -> Any:
     value = _listed(value, _DEPTH)
     if is_jsonable(value):
         return value
+    if type(value) is str:
+        return clean_text(value)
     try:
         text = repr(value)
     except Exception as e:  # noqa: BLE001 - a user's __repr__ may do anything

@@ -65,7 +65,7 @@ def chain(directory: Path, files: Files) -> list[Span]:
     while found and (end := found[-1].opened.after) is not None:
         found.append(_predecessor(found[-1], end, files))
     if found and found[-1].first != 1:
-        raise LogDamaged(f"{found[-1].path}: begins with event {found[-1].first} and names no predecessor (byte 0)")
+        raise LogDamaged(f"{found[-1].path}: damaged at byte 0: event {found[-1].first} is the first one")
     return found[::-1]
 
 
@@ -125,7 +125,9 @@ def _predecessor(successor: Span, end: Predecessor, files: Files) -> Span:
         opened = first_line(path, epoch, files)
     except LogTrouble as e:
         if isinstance(e.__cause__, FileNotFoundError):
-            raise LogDamaged(f"{path}: is missing, and {successor.path.name} continues it (byte 0)") from e
+            raise LogDamaged(
+                f"{path}: damaged at byte 0: the file is missing, and {successor.path.name} follows"
+            ) from e
         raise
     if opened is None:
         raise LogDamaged(f"{path}: damaged at byte 0: the first line is broken, and {successor.path.name} follows")

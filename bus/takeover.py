@@ -57,7 +57,11 @@ def claim(directory: Path, files: Files) -> tuple[int, int]:
                 handle = files.create(directory / segment_name(epoch))
             except FileExistsError:
                 continue  # somebody else was faster; whoever claims last leads
-            files.sync_dir(directory)
+            try:
+                files.sync_dir(directory)
+            except BaseException:
+                files.close(handle)
+                raise
             return epoch, handle
 
 

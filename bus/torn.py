@@ -9,8 +9,8 @@ whole. It is damage, and the log is refused, if behind the last whole group
 - the broken line is the closing one, whole in length: a segment that was closed in order has no torn tail; or
 - the segment has its closing line already, and anything follows it.
 
-A line counts as "of another group" if its crc is right; behind a newline its beginning is enough, since it may be torn
-itself. Lines are also looked for in the middle of others, because the byte that is damaged may be a newline.
+A line counts as "of another group" if its crc is right; of the very last line, if it is cut short, the beginning is
+enough. Lines are also looked for in the middle of others, because the byte that is damaged may be a newline.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _groups_behind(rest: bytes, start: int) -> Iterator[int]:
     while at >= 0:
         newline = rest.find(b"\n", at)
         head = _HEAD.match(rest, at)
-        if head and (rest[at - 1 : at] == b"\n" or (newline >= 0 and intact([rest[at:newline]]))):
+        if head and (intact([rest[at:newline]]) if newline >= 0 else rest[at - 1 : at] == b"\n"):
             yield int(head[2])
         at = rest.find(_START, at + 1)
 

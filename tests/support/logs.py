@@ -1,0 +1,55 @@
+"""Logs for tests: a clock that counts, and small logs written in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from orch.bus import events as ev
+from orch.bus.files import REAL, Files
+from orch.bus.identity import Identity
+from orch.bus.log import Durability, Log
+
+WHO = Identity(host="here", pid=7, boot="b1", user="someone", version="0.1")
+
+LOG = Path("/log")
+"""The directory of a log on a `Disk`."""
+
+
+def clock() -> Callable[[], str]:
+    """A clock that goes on by a microsecond each time it is looked at."""
+    ticks = iter(range(1_000_000))
+    return lambda: f"2030-01-02T03:04:05.{next(ticks):06d}Z"
+
+
+def segment(directory: Path, epoch: int) -> Path:
+    """The file of an epoch."""
+    return directory / f"{epoch:06d}.events.jsonl"
+
+
+async def open_log(directory: Path, files: Files = REAL, durability: Durability = "always") -> Log:
+    """A new epoch."""
+    return await Log.open(directory, run="r1", identity=WHO, clock=clock(), files=files, durability=durability)
+
+
+def said(text: str) -> ev.Warned:
+    """An event."""
+    return ev.Warned(message=text)
+
+
+async def write_log(
+    directory: Path, groups: Sequence[int], *, files: Files = REAL, closed: bool = False, text: str = "e"
+) -> Log:
+    """A new epoch, with groups of these sizes."""
+    log = await open_log(directory, files)
+    for size in groups:
+        first = log.last_seq + 1
+        await log.append([said(f"{text}{first + k}") for k in range(size)])
+    if closed:
+        await log.close("ended")
+    return log
+
+
+def texts(events: Sequence[ev.Event]) -> list[str]:
+    """What the `said` events among these say, and the types of the others."""
+    return [event.message if isinstance(event, ev.Warned) else type(event).__name__ for event in events]
