@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import keyword
 import os
 import shutil
 import sys
@@ -24,16 +23,16 @@ from orch.errors import StoreError, WorkflowError
 from orch.imports import Found, declared_files, imported_files, package_files, tree
 from orch.store.file import FileStore
 from orch.store.layout import bundle_dir
-from orch.work.manifest import CODE, MANIFEST, PICKLE, Manifest, read_manifest
+from orch.work.manifest import CODE, MANIFEST, PICKLE, Manifest, main_module, module_name, read_manifest
 
-_PRIVATE = frozenset({*sys.stdlib_module_names, "orch", "msgspec", "cloudpickle", "anyio", "typing_extensions"})
 _CHUNK = 1024 * 1024
+_SESSION = "<session>"
 
 
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a workflow's code is: a file, a module, or (pickled by value) a session that has neither.
 
-    `text` is how the user named it, and `function` the workflow's name in it, if there may be several. `deploy`
+    `function` is the workflow's name in it, if there may be several; relative paths start at `cwd`. `deploy`
     False: the code is not copied, and its directory must be there under the same path wherever jobs run.
     """
 
@@ -41,7 +40,6 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     module: str = ""
     function: str = ""
     pickled: bytes = b""
-    main: bool = False
     deploy: bool = True
     cwd: str = ""
 
@@ -67,7 +65,7 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     @classmethod
     def again(cls, text: str, function: str = "", *, deploy: bool = True, cwd: str = "") -> Source | None:
         """The source that had this `text` and `function`; None where the code can only come from the old bundle."""
-        if text.startswith("<"):
+        if text == _SESSION:
             return None
         if text.startswith("-m "):
             return cls(module=text[3:], function=function, deploy=deploy, cwd=cwd)
@@ -75,10 +73,21 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def text(self) -> str:
-        """How the user named it: "wf.py", "-m pkg.mod", or "<session>"."""
+        """How the user named it: "wf.py" or "-m pkg.mod"."""
         if self.pickled:
-            return "<session>"
+            return _SESSION
         return f"-m {self.module}" if self.module else self.path
+
+    def exists(self) -> bool:
+        """Is the file, or module, still there?"""
+        try:
+            if self.module:
+                _find_module(self)
+            elif not self.pickled:
+                _checked_file(self)
+        except WorkflowError:
+            return False
+        return True
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -87,6 +96,11 @@ class Bundle(msgspec.Struct, frozen=True):
     digest: str
     manifest: Manifest
     warnings: list[str] = []
+
+    @property
+    def function(self) -> str:
+        """The workflow function's name, if it was given; else empty: the only one there is."""
+        return self.manifest.function
 
 
 def freeze(source: Source, store: FileStore) -> Bundle:
@@ -123,7 +137,7 @@ def _survey_file(source: Source) -> tuple[Manifest, Found]:
     file = _checked_file(source)
     found = imported_files(file.parent, file)
     _declare(found, file)
-    return _manifest(source, found, file, _module_name(file)), found
+    return _manifest(source, found, file, module_name(str(file))), found
 
 
 def _checked_file(source: Source) -> Path:
@@ -143,7 +157,7 @@ def _survey_module(source: Source) -> tuple[Manifest, Found]:
     root, file = _find_module(source)
     found = imported_files(root, file) if file.parent == root else package_files(root, top)
     _declare(found, file)
-    name = _module_name(file) if file.parent == root else source.module
+    name = module_name(str(file)) if file.parent == root else source.module
     return _manifest(source, found, file if file.parent == root else None, name), found
 
 
@@ -172,17 +186,8 @@ def _manifest(source: Source, found: Found, file: Path | None, module: str) -> M
         file=f"{base}/{file.name}" if file is not None else "",
         function=source.function,
         paths=[base],
-        main=source.main,
         original=str(found.root),
     )
-
-
-def _module_name(file: Path) -> str:
-    """The stem, unless a module of that name is not the user's to replace, or it is no name at all."""
-    stem = file.stem
-    if stem.isidentifier() and not keyword.iskeyword(stem) and stem not in _PRIVATE and stem != "__main__":
-        return stem
-    return "workflow_" + "".join(letter if letter.isalnum() else "_" for letter in stem)
 
 
 def _declare(found: Found, file: Path) -> None:
@@ -250,16 +255,11 @@ def _source_of(workflow: Workflow[..., Any], *, deploy: bool) -> Source:
     named = "<locals>" not in workflow.__qualname__ and _lookup(module, workflow.__qualname__) is workflow
     if not named or not file.endswith(".py") or not os.path.isfile(file):
         return Source(pickled=_pickle(workflow), deploy=deploy, cwd=os.getcwd())
-    name = workflow.__module__
-    main = name == "__main__"
-    spec = getattr(module, "__spec__", None)
-    if main and spec is not None:  # python -m pkg.main
-        name = spec.name
+    name = main_module() if workflow.__module__ == "__main__" else workflow.__module__
     if "." in name:
         root = Path(file).resolve().parents[name.count(".") + (Path(file).name == "__init__.py")]
-        return Source(module=name, function=workflow.__qualname__, main=main, deploy=deploy, cwd=str(root))
-    path = os.path.abspath(file)
-    return Source(path=path, function=workflow.__qualname__, main=main, deploy=deploy, cwd=os.getcwd())
+        return Source(module=name, function=workflow.__qualname__, deploy=deploy, cwd=str(root))
+    return Source(path=os.path.abspath(file), function=workflow.__qualname__, deploy=deploy, cwd=os.getcwd())
 
 
 def _lookup(module: Any, qualname: str) -> Any:

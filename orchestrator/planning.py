@@ -93,7 +93,7 @@ class Planner:
             data = await self._read(HEADER.unpack(header)[0])
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError):
             raise await self._died() from None
-        answer = msgspec.msgpack.decode(data, type=Answer)
+        answer: Answer = msgspec.msgpack.decode(data, type=Answer)
         if isinstance(answer, Trouble):
             raise getattr(errors, answer.kind, WorkflowError)(answer.message)
         return answer

@@ -10,12 +10,15 @@ from __future__ import annotations
 import functools
 import io
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from orch.authoring.functions import JobFunction
 from orch.authoring.nodes import Call, Job
+from orch.authoring.standins import stand_in
 from orch.errors import WorkflowError
+from orch.work.manifest import main_module
 
 PROTOCOL = 5
 
@@ -185,14 +188,21 @@ class Unpickler(pickle.Unpickler):
     """Reads what `dumps` wrote. `resolve(k, path)` gives what stands for a reference.
 
     `rename` replaces names of modules: what a script defined as `__main__` is imported here under another name.
+    `lenient` puts stand-ins where a class cannot be imported.
     """
 
     def __init__(
-        self, data: bytes, resolve: Callable[[int, tuple[Any, ...]], Any], rename: dict[str, str] | None = None
+        self,
+        data: bytes,
+        resolve: Callable[[int, tuple[Any, ...]], Any],
+        rename: dict[str, str] | None = None,
+        *,
+        lenient: bool = False,
     ) -> None:
         super().__init__(io.BytesIO(data))
         self._resolve = resolve
         self._rename = rename or {}
+        self._lenient = lenient
 
     def persistent_load(self, pid: Any) -> Any:
         """What stands for a reference."""
@@ -201,9 +211,17 @@ class Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """A class or function, by the name of the module that it has here."""
-        return super().find_class(self._rename.get(module, module), name)
+        module = self._rename.get(module, module)
+        if module not in sys.modules and module == main_module():
+            module = "__main__"  # the script that started the run reads what its jobs made
+        try:
+            return super().find_class(module, name)
+        except Exception:
+            if not self._lenient:
+                raise
+            return stand_in(module, name)
 
 
-def loads(data: bytes, resolve: Callable[[int, tuple[Any, ...]], Any]) -> Any:
-    """What `dumps` wrote, with its references resolved."""
-    return Unpickler(data, resolve).load()
+def loads(data: bytes, resolve: Callable[[int, tuple[Any, ...]], Any], *, lenient: bool = False) -> Any:
+    """What `dumps` wrote, with its references resolved. `lenient`: see `orch.authoring.standins`."""
+    return Unpickler(data, resolve, lenient=lenient).load()

@@ -50,7 +50,7 @@ class LoadedWorkflow:
     @property
     def renamed(self) -> dict[str, str]:
         """Modules that had another name where the run was started."""
-        return {"__main__": self.manifest.module} if self.manifest.main and self.manifest.module else {}
+        return {"__main__": self.manifest.module} if self.manifest.module else {}
 
 
 def load(bundle: str) -> LoadedWorkflow:

@@ -12,9 +12,17 @@ from orch.errors import JobError, OrchError
 
 
 class Values:
-    """Values by job. `consumer` is named in messages."""
+    """Values by job. `consumer` is named in messages; `lenient` as for `orch.authoring.pickling.Unpickler`."""
 
-    def __init__(self, values: Mapping[JobId, Value], fetch: Callable[[Blob], bytes], consumer: str) -> None:
+    def __init__(
+        self,
+        values: Mapping[JobId, Value],
+        fetch: Callable[[Blob], bytes],
+        consumer: str,
+        *,
+        lenient: bool = False,
+    ) -> None:
+        self._lenient = lenient
         self._values = values
         self._fetch = fetch
         self._consumer = consumer
@@ -68,7 +76,7 @@ class Values:
             ) from error
 
     def _loads(self, data: bytes, refs: Sequence[JobId]) -> Any:
-        return loads(data, lambda number, path: self._part(refs[number], path))
+        return loads(data, lambda number, path: self._part(refs[number], path), lenient=self._lenient)
 
     def _part(self, job: JobId, path: tuple[Any, ...]) -> Any:
         found = self._loaded[job]
