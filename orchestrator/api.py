@@ -18,7 +18,7 @@ from orch.adapters.contract import Adapter
 from orch.bus import events as ev
 from orch.bus.topic import Topic
 from orch.errors import NoSuchJob, OrchError, RunCancelled, RunFailed, RunStopped, UserError
-from orch.leader.requests import Request, drop_request, make_request, read_requests
+from orch.leader.requests import Request, drop_request, read_requests
 from orch.leader.settings import Settings
 from orch.state.law import OVER
 from orch.state.model import State
@@ -305,10 +305,7 @@ class Run:
         leader = self._opened.leader
         if leader is None or self._over.is_set():
             return
-        path = make_request(self._orchestrator.store.root, self.id, what, self.state.epoch, "api")
-        leader.request(
-            Request(run=self.id, what=what, epoch=self.state.epoch, by=f"{os.getpid()}", file=str(path))
-        )
+        leader.request(Request(run=self.id, what=what, epoch=self.state.epoch, by=f"process {os.getpid()}"))
 
     def _row(self, job: str | int) -> Any:
         try:
