@@ -113,7 +113,7 @@ def _warned(state: State, event: ev.Warned) -> None:
 
 
 def _restarted(state: State, event: ev.Restarted) -> None:
-    if state.outcome not in ("", "failed", "cancelled"):
+    if state.outcome == "succeeded":
         raise IllegalTransition(f"the run has {state.outcome}")
     state.outcome = ""
     state.stopping = state.paused = state.cancelling = False
@@ -134,9 +134,16 @@ def _restarted(state: State, event: ev.Restarted) -> None:
     state.failed = {}
 
 
+OUTCOMES = ("succeeded", "failed", "cancelled")
+
+
 def _ended(state: State, event: ev.Ended) -> None:
     if state.active:
         raise IllegalTransition(f"the run cannot have {event.outcome} while {state.active} jobs are left")
+    if state.outcome:
+        raise IllegalTransition(f"the run has {state.outcome} already")
+    if event.outcome not in OUTCOMES:
+        raise IllegalTransition(f"no run ends as {event.outcome!r}")
     state.outcome = event.outcome
 
 
@@ -234,11 +241,11 @@ def _succeeded(state: State, event: ev.Succeeded) -> None:
     row.reason, row.message, row.exit_code, row.signal = "FINISHED", "", 0, 0
     row.value_seq, row.alias = event.seq, event.alias
     move(state, row, S.SUCCEEDED, event.time)
-    if event.added:
+    if event.added or state.provisional:
         _commit(state, (row.id, event.attempt), event.added, event.time)
     if event.refs:
         hold(state, row, event.refs, event.time)
-    elif row.users:
+    elif row.users or event.alias:
         complete(state, row, event.time)
     else:
         move(state, row, S.DONE, event.time)
