@@ -48,7 +48,7 @@ class Story:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.workflow = RandomWorkflow(seed)
-        faults = Faults(delay=self.chance.choice([0.0, 1.0, 5.0]), twice=0.3, ends=ENDS, forgets=0.1)
+        faults = Faults(delay=self.chance.choice([0.0, 1.0, 5.0]), twice=0.3, ends=ENDS, forgets=0.3)
         self.batch = FakeBatch(self.workflow.body, seed=seed, faults=faults)
         self.lives = Lives(self.workflow.plan(), self.batch, retries=1)
         self.batch.on_idle = self._wake

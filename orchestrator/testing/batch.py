@@ -179,9 +179,12 @@ class FakeBatch:
         if record is None:
             self.say(Finished(key=key, outcome=Outcome(key=key, reason=Reason.KILLED)))
             return
+        if record.outcome is not None:
+            self.say(Finished(key=key, outcome=record.outcome))
+            return
 
         def now() -> None:
-            if record.outcome is None:
+            if self._known(record):
                 self.end(record, Outcome(key=key, reason=Reason.KILLED))
 
         self._soon(now)

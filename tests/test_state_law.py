@@ -1,0 +1,231 @@
+"""The law: every event in every state is either legal or refused by name, and the documentation says the same."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from orch.attempt import Reason
+from orch.bus import events as ev
+from orch.bus.codec import Unknown, type_name
+from orch.state import policy
+from orch.state.fold import HANDLERS, fold
+from orch.state.graph import IllegalTransition, move
+from orch.state.law import ACTIVE, LIVE, OVER, TRANSITIONS, JobState, diagram
+from orch.state.model import Job, State
+from orch.testing.states import check
+
+from support.folded import added, begun, reach, run_through, submitting
+
+PAGE = Path(__file__).parents[1] / "docs" / "states.md"
+
+LAW = """
+              submitting submitted running annotated logged succeeded retrying failed cancelled
+added             -          -        -        -        -       -         -       -       -
+waiting           -          -        -        -        -       -         -       -       -
+ready             x          -        -        -        -       -         -       -       -
+submitting        -          x        x        x        x       x         x       x       x
+queued            -          -        x        x        x       x         x       x       x
+running           -          -        -        x        x       x         x       x       x
+succeeded         -          -        -        -        -       -         -       -       -
+done              -          -        -        -        -       -         -       -       -
+failed            -          -        -        -        -       -         -       -       -
+cancelled         -          -        -        -        -       -         -       -       -
+skipped           -          -        -        -        -       -         -       -       -
+"""
+"""Which event may come in which state of its job (x)."""
+
+
+def cases() -> list[tuple[JobState, str, bool]]:
+    head, *rows = (line.split() for line in LAW.strip().splitlines())
+    return [(JobState(row[0]), tag, mark == "x") for row in rows for tag, mark in zip(head, row[1:], strict=True)]
+
+
+def about(tag: str, job: int, attempt: int) -> ev.Event:
+    """An event of the given type about an attempt."""
+    match tag:
+        case "submitting":
+            return submitting(job, attempt)
+        case "submitted":
+            return ev.Submitted(job=job, attempt=attempt, id="7")
+        case "running":
+            return ev.Running(job=job, attempt=attempt)
+        case "annotated":
+            return ev.Annotated(job=job, attempt=attempt, name="n", value=1)
+        case "logged":
+            return ev.Logged(job=job, attempt=attempt, text="t")
+        case "succeeded":
+            return ev.Succeeded(job=job, attempt=attempt)
+        case "retrying":
+            return ev.Retrying(job=job, attempt=attempt, reason="LOST")
+        case "failed":
+            return ev.Failed(job=job, attempt=attempt, reason="FAILED")
+        case "cancelled":
+            return ev.Cancelled(job=job, attempt=attempt)
+    raise AssertionError(tag)
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_each_state_can_be_reached(state: JobState) -> None:
+    told = reach(state)
+    assert told.state.jobs[1].state is state
+    check(told.state)
+
+
+@pytest.mark.parametrize(("state", "tag", "legal"), cases())
+def test_each_event_in_each_state(state: JobState, tag: str, legal: bool) -> None:
+    told = reach(state)
+    row = told.state.jobs[1]
+    event = about(tag, 1, row.attempt + 1 if tag == "submitting" else max(row.attempt, 1))
+    if legal:
+        check(told.then(event).state)
+        return
+    number = told.state.seq + 1
+    with pytest.raises(IllegalTransition, match=rf"^event {number} \({tag}\): .*j1 \[1\]"):
+        told.then(event)
+
+
+@pytest.mark.parametrize("state", sorted(LIVE))
+@pytest.mark.parametrize("tag", ["submitted", "running", "annotated", "succeeded", "retrying", "failed", "cancelled"])
+def test_only_the_live_attempt_can_say_anything(state: JobState, tag: str) -> None:
+    for attempt in (0, 2):
+        told = reach(state)
+        with pytest.raises(IllegalTransition, match=rf"\({tag}\): attempt {attempt} of job j1 \[1\] is not live"):
+            told.then(about(tag, 1, attempt))
+
+
+@pytest.mark.parametrize("attempt", [0, 1, 3])
+def test_attempts_are_numbered_without_gaps(attempt: int) -> None:
+    told = reach(JobState.RUNNING).then(ev.Retrying(job=1, attempt=1, reason="LOST"))
+    with pytest.raises(IllegalTransition, match=rf"attempt {attempt} of job j1 \[1\] follows attempt 1"):
+        told.then(submitting(1, attempt))
+
+
+ILLEGAL: dict[str, tuple[list[ev.Event], str]] = {
+    "a gap": ([ev.Warned(message="", seq=9)], r"event 9 follows event 2"),
+    "a repeat": ([ev.Warned(message="", seq=2)], r"event 2 follows event 2"),
+    "created twice": ([ev.Created(run="r")], r"event 3 \(created\): the run was created twice"),
+    "planned twice": ([ev.Planned(count=0), ev.Planned(count=0)], r"event 4 \(planned\): the run was planned twice"),
+    "too few jobs": ([added(1), ev.Planned(count=2)], r"event 4 \(planned\): 2 new jobs are counted, 1 were added"),
+    "too many jobs": ([added(1), ev.Planned(count=0)], r"event 4 \(planned\): 0 new jobs are counted, 1 were added"),
+    "jobs from nowhere": (
+        [added(1), ev.Planned(count=1), submitting(1), ev.Succeeded(job=1, attempt=1, added=1)],
+        r"event 6 \(succeeded\): 1 new jobs are counted, 0 were added",
+    ),
+    "jobs not counted": (
+        [added(1), ev.Planned(count=1), submitting(1), added(2, by=1, attempt=1), ev.Succeeded(job=1, attempt=1)],
+        r"event 7 \(succeeded\): 0 new jobs are counted, 1 were added",
+    ),
+    "numbered backwards": ([added(2), added(1)], r"event 4 \(added\): job 1 comes after job 2"),
+    "numbered twice": ([added(1), added(1)], r"event 4 \(added\): job 1 comes after job 1"),
+    "needs nobody": ([added(1, [5]), ev.Planned(count=1)], r"event 4 \(planned\) names job 5, which does not exist"),
+    "returns nobody": ([ev.Planned(count=0, refs=[5])], r"event 3 \(planned\) names job 5, which does not exist"),
+    "runs nobody": ([submitting(5)], r"event 3 \(submitting\) names job 5, which does not exist"),
+    "a tail call of nothing": (
+        [added(1), ev.Planned(count=1), submitting(1), ev.Succeeded(job=1, attempt=1, alias=True)],
+        r"event 6 \(succeeded\).*which does not exist",
+    ),
+    "an odd wish": ([ev.Requested(what="dance")], r"event 3 \(requested\): nobody can request 'dance'"),
+    "ended too soon": (
+        [added(1), ev.Planned(count=1), ev.Ended(outcome="succeeded")],
+        r"event 5 \(ended\): the run cannot have succeeded while 1 jobs are left",
+    ),
+    "an odd end": ([ev.Planned(count=0), ev.Ended(outcome="fine")], r"event 4 \(ended\): .*'fine'"),
+    "ended twice": (
+        [ev.Planned(count=0), ev.Ended(outcome="succeeded"), ev.Ended(outcome="failed")],
+        r"event 5 \(ended\): .*succeeded",
+    ),
+    "restarted after success": (
+        [ev.Planned(count=0), ev.Ended(outcome="succeeded"), ev.Restarted()],
+        r"event 5 \(restarted\): the run has succeeded",
+    ),
+    "a type from the future": ([Unknown(kind="levitated")], r"event 3: type Unknown is not known"),
+}
+
+
+@pytest.mark.parametrize("name", ILLEGAL)
+def test_illegal_events_are_refused_by_name(name: str) -> None:
+    events, message = ILLEGAL[name]
+    with pytest.raises(IllegalTransition, match=message):
+        begun().then(*events)
+
+
+def test_every_event_type_has_its_place_in_the_fold() -> None:
+    assert set(HANDLERS) == set(ev.KNOWN)
+
+
+def test_no_move_but_those_in_the_table() -> None:
+    for old in JobState:
+        for new in JobState:
+            state, row = State(), Job(1, "job", "", 1)
+            row.state = old
+            if old is JobState.READY:
+                state.ready[1] = None
+            if new in TRANSITIONS[old]:
+                move(state, row, new, "")
+                assert row.state is new
+            else:
+                with pytest.raises(IllegalTransition, match=f"cannot go from {old} to {new}"):
+                    move(state, row, new, "")
+
+
+def test_the_kinds_of_states_fit_together() -> None:
+    assert set(TRANSITIONS) == set(JobState)
+    assert LIVE < ACTIVE
+    assert not ACTIVE & OVER
+    assert set(JobState) - ACTIVE - OVER == {JobState.ADDED, JobState.SUCCEEDED}
+    reachable = set().union(*TRANSITIONS.values()) | {JobState.ADDED}
+    assert reachable == set(JobState)
+
+
+def test_a_job_costs_five_events() -> None:
+    told = begun().then(added(1), ev.Planned(count=1, refs=[1]), *run_through(1))
+    assert told.state.jobs[1].state is JobState.DONE
+    assert fold(told.events).active == 0
+
+
+# The documentation -----------------------------------------------------------------------------------------------
+
+
+def block(name: str) -> str:
+    """The part of the page between two marks."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", PAGE.read_text("utf-8"), re.DOTALL)
+    assert found, f"{PAGE} has no block {name}"
+    return found[1]
+
+
+def test_the_page_has_the_diagram() -> None:
+    assert block("diagram") == f"```text\n{diagram()}\n```"
+
+
+def test_the_page_has_the_table_of_reasons() -> None:
+    doc = inspect.getdoc(policy)
+    assert doc is not None
+    table = "\n".join(line for line in doc.splitlines() if line.startswith("|"))
+    assert block("reasons") == table
+    assert set(re.findall(r"^\| ([A-Z]+) ", table, re.MULTILINE)) == set(Reason) - {Reason.FINISHED}
+
+
+def test_the_page_explains_each_state_and_each_event() -> None:
+    explained = re.findall(r"^\| `(\w+)` ", block("states"), re.MULTILINE)
+    assert explained == [state.value for state in JobState]
+    page = PAGE.read_text("utf-8")
+    assert [tag for tag in map(type_name, ev.KNOWN) if f"`{tag}`" not in page] == []
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - {Reason.FINISHED}))
+def test_the_table_of_reasons_is_what_is_done(reason: Reason) -> None:
+    line = next(line for line in block("reasons").splitlines() if f" {reason} " in line)
+    row = Job(1, "job", "", 1)
+    row.retries = 1
+    free = "no" in line.split("|")[2]
+    assert policy.judge(row, reason) is (policy.Verdict.RETRY_FREE if free else policy.Verdict.RETRY)
+    row.free = policy.FREE_ENDS
+    assert policy.judge(row, reason) is policy.Verdict.RETRY
+    row.charged = 1
+    assert policy.judge(row, reason) is policy.Verdict.FAIL
+    row.free = policy.FREE_ENDS - 1
+    assert policy.judge(row, reason) is (policy.Verdict.RETRY_FREE if free else policy.Verdict.FAIL)
