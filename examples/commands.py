@@ -11,9 +11,9 @@ import orch
 
 
 @orch.workflow
-def main(path: str = __file__, top: int = 5) -> Any:
+def main(path: str = "", top: int = 5) -> Any:
     """The TOP lines of PATH that stand in it most often (default: of this file)."""
-    lines = orch.import_file(path)
+    lines = orch.import_file(path or __file__)
     ordered = orch.command(["sort", lines], stdout="ordered.txt", env={"LC_ALL": "C"})
     counted = orch.command(["uniq", "-c"], stdin=ordered["stdout"], stdout="counted.txt")
     ranked = orch.command(["sort", "-rn", counted["stdout"]], outputs={"ranked": "ranked.txt"}, stdout="ranked.txt")
