@@ -81,9 +81,6 @@ def _group_start(data: bytes) -> re.Match[bytes] | None:
 
 
 def _between(events: list[Event], from_seq: int, to_seq: int | None) -> list[Event]:
-    first = events[0].seq
-    if first < from_seq:
-        events = events[from_seq - first :]
-    if to_seq is not None and first + len(events) - 1 > to_seq:
-        events = [event for event in events if event.seq <= to_seq]
-    return events
+    start = max(0, from_seq - events[0].seq)
+    stop = len(events) if to_seq is None else max(0, to_seq + 1 - events[0].seq)
+    return events if start == 0 and stop >= len(events) else events[start:stop]

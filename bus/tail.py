@@ -109,11 +109,15 @@ class _Follower:
     def _read(self, span: Span) -> list[Event]:
         events: list[Event] = []
         self._next = self._offset, self._seq
-        for block in blocks(self._files, span, self._offset, self._seq):
-            events += decoded(span, block)
-            self._next = block.end, block.last + 1
-            if block.end - self._offset >= _AT_ONCE:
-                break
+        try:
+            for block in blocks(self._files, span, self._offset, self._seq):
+                events += decoded(span, block)
+                self._next = block.end, block.last + 1
+                if block.end - self._offset >= _AT_ONCE:
+                    break
+        except LogDamaged:
+            if not events:  # else what is good comes first, and the next look says so
+                raise
         return events
 
     def _take(self, events: list[Event]) -> None:
