@@ -68,7 +68,7 @@ class _Named:
         self.files: set[str] = set()
         self.bundles: set[str] = set()
         directory = store.local_path(log_dir(run))
-        led = leader_alive(directory) is not False
+        led = leader_alive(directory) is True
         state = State()
         for event in read(directory):
             apply(state, event)

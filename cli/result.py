@@ -18,7 +18,10 @@ Place = Callable[[Ref], str]
 
 def result_text(value: Any, place: Place, encoding: str = "utf-8") -> str:
     """One line of JSON, or a repr, that `encoding` can hold."""
-    shown = _plain(value, place)
+    try:
+        shown = _plain(value, place)
+    except RecursionError:  # nested too deeply for JSON, or in itself
+        shown = value
     try:
         text = json.dumps(shown, allow_nan=False, ensure_ascii=False, default=_refuse)
         text.encode(encoding)
