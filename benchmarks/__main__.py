@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from report import Row, show
+from report import Row, number, show
 
 HERE = Path(__file__).parent
 
@@ -22,18 +22,29 @@ def results(script: Path) -> list[Row]:
     done = subprocess.run([sys.executable, str(script), "--json"], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{script.stem} failed with exit code {done.returncode}")
-    return list(rows_of(script.stem.removeprefix("bench_"), json.loads(done.stdout)))
+    name = script.stem.removeprefix("bench_")
+    return [row for line in done.stdout.splitlines() if line.strip() for row in rows_of(name, json.loads(line))]
 
 
 def rows_of(name: str, measured: Any) -> Iterator[Row]:
-    """Rows from an array of objects with fields of `Row`, or from an object of numbers by name."""
-    if isinstance(measured, dict):
-        numbers = {key: value for key, value in measured.items() if isinstance(value, int | float)}
-        yield from (Row(f"{name}: {key}", value, "") for key, value in numbers.items())
+    """Rows from what one line of JSON says.
+
+    That is an array of objects, or one. An object has the fields of `Row`; or it is "what" was measured and numbers, of
+    which the first is the result; or it is numbers by name.
+    """
+    if isinstance(measured, list):
+        for one in measured:
+            yield from rows_of(name, one)
         return
-    known = {field.name for field in dataclasses.fields(Row)}
-    for row in measured:
-        yield Row(**{"unit": "", **{key: value for key, value in row.items() if key in known}})
+    numbers = {key: value for key, value in measured.items() if isinstance(value, int | float)}
+    if "name" in measured and "value" in measured:
+        known = {field.name for field in dataclasses.fields(Row)}
+        yield Row(**{"unit": "", **{key: value for key, value in measured.items() if key in known}})
+    elif "what" in measured:
+        (unit, value), *others = numbers.items()
+        yield Row(measured["what"], value, unit, note=", ".join(f"{key} {number(other)}" for key, other in others))
+    else:
+        yield from (Row(f"{name}: {key}", value, "") for key, value in numbers.items())
 
 
 def chosen(names: list[str]) -> Iterator[Path]:

@@ -29,15 +29,18 @@ def test_all_become_one_table(tmp_path: Path) -> None:
     rows = [{"name": "of rows", "value": 1234.5, "unit": "s", "goal": "<= 1", "extra": 0}]
     (tmp_path / "bench_a.py").write_text(f"print({json.dumps(json.dumps(rows))})")
     (tmp_path / "bench_b.py").write_text('print(\'{"numbers": 0.12345, "text": "ignored"}\')')
-    (tmp_path / "bench_c.py").write_text("raise SystemExit(1)")
-    table = python(tmp_path, "a", "b").splitlines()
+    what = {"what": "append", "per_second": 10, "floor": 20, "of_floor": 0.5}
+    (tmp_path / "bench_c.py").write_text(f"print({json.dumps(json.dumps(what))}, 2 * chr(10))")
+    (tmp_path / "bench_d.py").write_text("raise SystemExit(1)")
+    table = python(tmp_path, "a", "b", "c").splitlines()
     assert [line.split() for line in table] == [
         ["benchmark", "result", "goal"],
         ["of", "rows", "1,234", "s", "<=", "1"],
         ["b:", "numbers", "0.123"],
+        ["append", "10", "per_second", "floor", "20,", "of_floor", "0.5"],
     ]
     found = json.loads(python(tmp_path, "--json", "bench_b"))
     assert found == [{"name": "b: numbers", "value": 0.12345, "unit": "", "goal": "", "note": ""}]
     failed = subprocess.run([sys.executable, tmp_path], capture_output=True, text=True, check=False)
     assert failed.returncode == 1
-    assert "bench_c failed with exit code 1" in failed.stderr
+    assert "bench_d failed with exit code 1" in failed.stderr
