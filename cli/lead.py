@@ -55,13 +55,13 @@ class Face:
         if not self.quiet:
             say(text)
 
-    def print(self, value: Any) -> None:
+    def print(self, run: Run) -> None:
         """The result, exported where that is wanted."""
         from orch.cli.export import Exporter
-        from orch.cli.result import print_result
+        from orch.cli.result import load_shown, print_result
 
         place = Exporter(self.store, self.out) if self.out else lambda ref: str(self.store.local_path(ref.path))
-        print_result(value, place)
+        print_result(load_shown(run, self.store), place)
 
 
 class _Ending:
@@ -71,7 +71,6 @@ class _Ending:
         self.run: Run | None = None
         self.stopping = False
         self.left = 0
-        self.value: Any = None
         self.error: Exception | None = None
 
 
@@ -91,7 +90,8 @@ def lead(store: FileStore, settings: Mapping[str, Any], begin: Begin, face: Face
         face.say(summary_line(ending.run, time.monotonic() - began))
     if ending.error is not None:
         raise ending.error
-    face.print(ending.value)
+    assert ending.run is not None
+    face.print(ending.run)
     _hint(face, ending.run)
     return 0
 
@@ -119,7 +119,8 @@ async def _watch(run: Run, face: Face, ending: _Ending) -> None:
 
             tasks.start_soon(log_events, run)
         try:
-            ending.value = await run.result()
+            await run.wait()
+            run.check_outcome()
         except OrchError as error:
             ending.error = error
         finally:
@@ -161,10 +162,10 @@ def _farewell(run: Run | None, code: int, store: FileStore) -> str:
     return f"orch: left run {run.id} (exit {code}); {jobs}carry it on: {how}"
 
 
-def _hint(face: Face, run: Run | None) -> None:
+def _hint(face: Face, run: Run) -> None:
     """On the first run of a store: how to look at it."""
     from orch.store.runs import list_runs
 
-    if not face.quiet and run is not None and list_runs(face.store) == [run.id]:
+    if not face.quiet and list_runs(face.store) == [run.id]:
         where = store_option(face.store)
         say(f"look at it: orch replay{where} · orch tail{where} · orch logs{where} JOB · orch why{where} JOB")

@@ -77,7 +77,7 @@ async def test_plain_lines_only_when_something_has_changed(
         if naps == 6:
             raise TimeoutError
 
-    monkeypatch.setattr(progress.anyio, "sleep", nap)
+    monkeypatch.setattr("orch.cli.progress.anyio.sleep", nap)
     with pytest.raises(TimeoutError):
         await Progress(fake_run(state)).show()
     said = capsys.readouterr()
