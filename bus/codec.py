@@ -89,6 +89,7 @@ class Codec:
     ) -> None:
         self._versions = {type_name(t): 1 for t in types} | dict(versions or {})
         self._upcasters = dict(upcasters or {})
+        self._kinds = {t: _Kind(type_name(t), self._versions[type_name(t)]) for t in types}
         self._plain = set(self._versions.values()) == {1}
         self._encoder = msgspec.json.Encoder()
         self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(reduce(or_, types))
@@ -134,20 +135,18 @@ class Codec:
         return [e if self._is_current(e) else self._decode_slowly(line) for e, line in zip(events, lines, strict=True)]
 
     def _encode(self, event: Event) -> bytes:
-        name = type_name(event)
-        if name not in self._versions:
+        kind = self._kinds.get(type(event))
+        if kind is None:
             raise ValueError(f"{type(event).__name__} is no event that can be written")
-        free = _FREE_FIELDS.get(name)
-        if free and not is_jsonable(getattr(event, free)):
-            raise ValueError(f"{name}.{free} cannot be written as JSON: {getattr(event, free)!r}")
+        if kind.free and not is_jsonable(getattr(event, kind.free)):
+            raise ValueError(f"{kind.name}.{kind.free} cannot be written as JSON: {getattr(event, kind.free)!r}")
         try:
             body = self._encoder.encode(event)
         except (TypeError, ValueError, OverflowError, RecursionError) as e:
-            raise ValueError(f"the event {name} cannot be written as JSON: {e}") from e
+            raise ValueError(f"the event {kind.name} cannot be written as JSON: {e}") from e
         if b"null" in body:  # perhaps a NaN or an infinity, which msgspec writes as null
-            self._must_come_back(name, body)
-        version = self._versions[name]
-        return body if version == 1 else b'{"v":%d,%b' % (version, body[1:])
+            self._must_come_back(kind.name, body)
+        return body if kind.version == 1 else b'{"v":%d,%b' % (kind.version, body[1:])
 
     def _must_come_back(self, name: str, body: bytes) -> None:
         try:
@@ -175,6 +174,17 @@ class Codec:
             return self._decoder.decode(self._encoder.encode(raw))
         except msgspec.DecodeError as e:
             raise BadLine(f"the event {raw['type']} cannot be understood: {e}") from e
+
+
+class _Kind:
+    """What encoding needs to know of a type. `free` is the field that holds what users gave us, or empty."""
+
+    __slots__ = ("free", "name", "version")
+
+    def __init__(self, name: str, version: int) -> None:
+        self.name = name
+        self.version = version
+        self.free = _FREE_FIELDS.get(name, "")
 
 
 class _Envelope(msgspec.Struct):

@@ -15,7 +15,7 @@ from orch.bus.errors import LogDamaged
 from orch.bus.events import Event
 from orch.bus.files import REAL, Files
 from orch.bus.scan import CHUNK, Block, blocks
-from orch.bus.segment import Span, chain, opened_file, trouble
+from orch.bus.segment import Span, chain, epochs, opened_file, trouble
 
 _HEAD = re.compile(rb'\n\{"seq":(\d+),"time":"[^"]*","epoch":\d+,"group":(\d+),')
 
@@ -28,15 +28,31 @@ def read(
     An event that this orch does not know comes as `Unknown`. Raises LogDamaged with file and offset (`strict=False`:
     stops there instead, to see what is left of a damaged log), LogTrouble.
     """
-    try:
-        yield from read_spans(chain(directory, files), files, from_seq=from_seq, to_seq=to_seq)
-    except LogDamaged:
-        if strict:
-            raise
+    done = False
+    while not done:
+        known = epochs(directory, files)
+        done = True
+        try:
+            for span, block in _blocks(chain(directory, files), files, from_seq, to_seq):
+                # Asked after reading: whoever claims the log later finds, and counts, what we have just read.
+                if span.end is None and epochs(directory, files) != known:
+                    done = False
+                    break
+                yield from _between(decoded(span, block), from_seq, to_seq)
+                from_seq = max(from_seq, block.last + 1)
+        except LogDamaged:
+            if strict:
+                raise
 
 
 def read_spans(spans: Sequence[Span], files: Files, *, from_seq: int = 1, to_seq: int | None = None) -> Iterator[Event]:
     """The events of these segments."""
+    for span, block in _blocks(spans, files, from_seq, to_seq):
+        yield from _between(decoded(span, block), from_seq, to_seq)
+
+
+def _blocks(spans: Sequence[Span], files: Files, from_seq: int, to_seq: int | None) -> Iterator[tuple[Span, Block]]:
+    """The blocks that have these events, and the segments that they are in."""
     for span in spans:
         if span.end is not None and span.end.seq < from_seq:
             continue
@@ -44,7 +60,7 @@ def read_spans(spans: Sequence[Span], files: Files, *, from_seq: int = 1, to_seq
             return
         offset, seq = seek(span, from_seq, files) if from_seq > span.first else (0, span.first)
         for block in blocks(files, span, offset, seq):
-            yield from _between(decoded(span, block), from_seq, to_seq)
+            yield span, block
             if to_seq is not None and block.last >= to_seq:
                 return
 

@@ -59,6 +59,34 @@ async def test_a_stale_leader_that_goes_on_for_long_changes_nothing(tmp_path: Pa
     await third.close("stopped")
 
 
+async def test_a_take_over_while_somebody_reads() -> None:
+    """A reader never sees what is void, even if it had found the segments before the take-over."""
+    stop = 1
+    while True:
+        disk = Disk()
+        old = await write_log(LOG, [1], files=disk)
+        count, taken = 0, False
+
+        def before(_what: str, _path: Path, disk: Disk = disk, old: Log = old, stop: int = stop) -> None:
+            nonlocal count, taken
+            count += 1
+            if count == stop:
+                disk.before = lambda _what, _path: None
+                anyio.run(open_log, LOG, disk)
+                old.stage([said("void")])
+                with pytest.raises(Fenced):
+                    old._write(old._take())
+                taken = True
+
+        disk.before = before
+        seen = await anyio.to_thread.run_sync(all_texts, disk)
+        assert seen in (["Opened", "e2"], ["Opened", "e2", "Opened"])
+        if not taken:
+            break
+        stop += 1
+    assert stop > 5
+
+
 async def test_after_names_the_end_of_the_predecessor() -> None:
     disk = Disk()
     await write_log(LOG, [2], files=disk)
