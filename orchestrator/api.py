@@ -84,13 +84,13 @@ class Orchestrator:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         assert self._tasks is not None
-        self._tasks.cancel_scope.cancel()
+        tasks, self._tasks = self._tasks, None
+        tasks.cancel_scope.cancel()
         try:
-            return await self._tasks.__aexit__(kind, error, trace)
+            await tasks.__aexit__(None, None, None)  # the block's own error goes its way, without a group around it
         finally:
-            self._tasks = None
             with anyio.CancelScope(shield=True):
                 for adapter in self._adapters.values():
                     await adapter.close()
