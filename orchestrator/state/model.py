@@ -6,6 +6,7 @@ index here, so that a step costs what has changed and not what there is.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from orch.bus.events import Created, JobId, Planned, Resources, Usage
@@ -89,7 +90,9 @@ class State:
         self.jobs: dict[JobId, Job] = {}
         self.next_job: JobId = 1
         self.counts: dict[JobState, int] = dict.fromkeys(JobState, 0)
-        self.ready: dict[JobId, None] = {}  # in the order in which they became ready
+        # In the order in which they became ready. A plain dict would be walked, at each look at its first entries, over
+        # all that were taken from its front before.
+        self.ready: OrderedDict[JobId, None] = OrderedDict()
         self.live: dict[JobId, None] = {}
         self.failed: dict[JobId, None] = {}
         self.provisional: dict[tuple[JobId, int], list[JobId]] = {}
