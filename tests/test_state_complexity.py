@@ -1,0 +1,262 @@
+"""Ten times the jobs is ten times the work, not a hundred times.
+
+Work is counted in lines of Python executed, so these tests do not depend on the machine or on what else it does. What
+C code does inside one line (walking over a dict, copying a list) is not seen that way: the last tests measure CPU time
+at sizes where anything quadratic would be off by an order of magnitude.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from orch.adapters.contract import Capacity, Finished, Queued, Started
+from orch.attempt import NewJob, Outcome, Plan, Reason
+from orch.bus import events as ev
+from orch.state.decide import Limits, attempt_key, decide
+from orch.state.fold import fold
+from orch.state.law import JobState
+from orch.state.model import State
+from orch.state.react import planned, react
+from orch.testing.batch import FakeBatch
+
+from support.folded import Folded
+from support.lives import Lives
+from support.work import lines_run
+from support.workflows import blob
+
+MOST = 12
+"""How many times the work ten times the jobs may be: ten, and something for what does not depend on the number."""
+
+LIMITS = Limits(slots=4, ahead=4)
+
+
+# Graphs: the needs of each of n jobs, and what stands in the workflow's value --------------------------------------
+
+
+def apart(n: int) -> Plan:
+    """No job needs another."""
+    return graph([[] for _ in range(n)], list(range(n)))
+
+
+def chain(n: int) -> Plan:
+    """Each job needs the one before it."""
+    return graph([[job - 1] if job else [] for job in range(n)], [n - 1])
+
+
+def fan_in(n: int) -> Plan:
+    """One job needs all others."""
+    return graph([*([] for _ in range(n - 1)), list(range(n - 1))], [n - 1])
+
+
+def fan_out(n: int) -> Plan:
+    """All jobs need the first."""
+    return graph([[], *([0] for _ in range(n - 1))], list(range(n)))
+
+
+def tree(n: int) -> Plan:
+    """Each job needs two that come after it."""
+    return graph([[k for k in (2 * job + 1, 2 * job + 2) if k < n] for job in range(n)], [0])
+
+
+def graph(needs: list[list[int]], refs: list[int]) -> Plan:
+    return Plan(value=blob(0), refs=refs, jobs=[NewJob(kind="job", needs=n, body=blob(0)) for n in needs])
+
+
+GRAPHS: dict[str, Callable[[int], Plan]] = {
+    "apart": apart, "chain": chain, "fan-in": fan_in, "fan-out": fan_out, "tree": tree,
+}  # fmt: skip
+
+
+class Desk:
+    """The pure part of a leader, without a log and without an adapter."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.told = Folded(ev.Opened(run="r", host="h", pid=1), ev.Created(run="r"), *planned(plan, 0))
+
+    @property
+    def state(self) -> State:
+        return self.told.state
+
+    def finished(self, job: int, **fields: object) -> None:
+        key = self.state.jobs[job].key
+        outcome = Outcome(**{"key": key, "reason": Reason.FINISHED, **fields})  # type: ignore[arg-type]
+        self.told.then(*react(self.state, Finished(key=key, outcome=outcome), 0, lambda _: ""))
+
+    def submit(self) -> list[int]:
+        """Intend what is to be done now."""
+        jobs = decide(self.state, LIMITS).submit
+        self.told.then(*(ev.Submitting(job=job, attempt=1, key=attempt_key("r", job, 1)) for job in jobs))
+        return jobs
+
+    def run(self) -> None:
+        """All jobs, a few at a time, with every update there is."""
+        while decide(self.state, LIMITS).end == "":
+            for job in self.submit():
+                key = self.state.jobs[job].key
+                for update in (Queued(key=key, id="7"), Started(key=key), Started(key=key)):
+                    self.told.then(*react(self.state, update, 0, lambda _: ""))
+                self.finished(job)
+        self.told.then(ev.Ended(outcome=decide(self.state, LIMITS).end))
+
+
+def growth(work: Callable[[int], Callable[[], object]], n: int = 100) -> float:
+    """How many times the work is done for 10 n as for n."""
+    return lines_run(work(10 * n)) / lines_run(work(n))
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_deciding_and_reacting(name: str) -> None:
+    assert growth(lambda n: Desk(GRAPHS[name](n)).run) < MOST
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_folding(name: str) -> None:
+    def work(n: int) -> Callable[[], object]:
+        desk = Desk(GRAPHS[name](n))
+        desk.run()
+        return lambda: fold(desk.told.events)
+
+    assert growth(work) < MOST
+
+
+@pytest.mark.parametrize("name", ["chain", "fan-in", "fan-out", "tree"])
+def test_skipping_and_restarting(name: str) -> None:
+    def work(n: int) -> Callable[[], object]:
+        desk = Desk(GRAPHS[name](n))
+
+        def story() -> None:
+            while decide(desk.state, LIMITS).end == "":
+                for job in desk.submit():
+                    desk.finished(job, reason=Reason.FAILED)
+            desk.told.then(ev.Ended(outcome="failed"), ev.Restarted())
+
+        return story
+
+    assert growth(work) < MOST
+
+
+def test_a_chain_of_tail_calls() -> None:
+    def work(n: int) -> Callable[[], object]:
+        desk = Desk(apart(1))
+
+        def story() -> None:
+            for job in range(1, n):
+                desk.submit()
+                desk.finished(job, refs=[0], alias=True, jobs=[NewJob(kind="job", body=blob(0))])
+            desk.submit()
+            desk.finished(n)
+
+        return story
+
+    assert growth(work) < MOST
+
+
+def test_cancelling() -> None:
+    def work(n: int) -> Callable[[], object]:
+        desk = Desk(tree(n))
+        return lambda: desk.told.then(ev.Requested(what="cancel"), ev.Restarted())
+
+    assert growth(work) < MOST
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_whole_turns_of_the_leader(name: str) -> None:
+    def work(n: int) -> Callable[[], object]:
+        lives = Lives(GRAPHS[name](n), FakeBatch(lambda _: Outcome(key="", reason=Reason.FINISHED, value=blob(0))))
+        lives.batch.on_submit = lives.batch.on_acknowledge = lambda _: None  # looking at the log costs the log
+
+        async def whole() -> None:
+            await lives.live()
+            assert lives.state.outcome == "succeeded"
+
+        return lambda: anyio.run(whole)
+
+    assert growth(work, 40) < MOST
+
+
+def test_one_step_costs_the_same_among_many_jobs() -> None:
+    def work(n: int) -> Callable[[], object]:
+        desk = Desk(apart(n))
+        jobs = desk.submit()
+
+        def step() -> None:
+            desk.finished(jobs[0])
+            desk.submit()
+
+        return step
+
+    assert lines_run(work(2000)) == lines_run(work(20))
+
+
+# Depth: nothing is recursive ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [10_000, 100_000])
+def test_a_deep_chain_made_by_one_attempt(n: int) -> None:
+    desk = Desk(apart(1))
+    desk.submit()
+    jobs = [NewJob(kind="job", needs=[k - 1] if k else [], body=blob(0)) for k in range(n)]
+    desk.finished(1, jobs=jobs, refs=[n - 1], alias=True)
+    assert desk.state.counts[JobState.WAITING] == n - 1
+
+    (first,) = desk.submit()
+    desk.finished(first, reason=Reason.FAILED)
+    assert desk.state.counts[JobState.SKIPPED] == n - 1
+    assert decide(desk.state, LIMITS).end == "failed"
+
+    desk.told.then(ev.Ended(outcome="failed"), ev.Restarted())
+    assert desk.state.counts[JobState.WAITING] == n - 1
+    desk.told.then(ev.Requested(what="cancel"), ev.Restarted())
+    assert desk.state.counts[JobState.WAITING] == n - 1
+    assert list(desk.state.ready) == [first]
+
+
+def test_a_deep_chain_runs_to_its_end() -> None:
+    desk = Desk(chain(10_000))
+    desk.run()
+    assert desk.state.outcome == "succeeded"
+
+
+def test_a_deep_chain_of_tail_calls_is_done_at_once() -> None:
+    desk = Desk(Plan(refs=[0], alias=True, jobs=[NewJob(kind="job", body=blob(0))]))
+    n = 10_000
+    for job in range(1, n):
+        desk.submit()
+        desk.finished(job, refs=[0], alias=True, jobs=[NewJob(kind="job", body=blob(0))])
+    assert desk.state.counts[JobState.SUCCEEDED] == n - 1
+    desk.submit()
+    desk.finished(n)
+    assert desk.state.counts[JobState.DONE] == n
+    assert {row.value_seq for row in desk.state.jobs.values()} == {desk.state.workflow.value_seq} == {desk.state.seq}
+
+
+# What lines do not show --------------------------------------------------------------------------------------------
+
+
+def cpu(work: Callable[[], object]) -> float:
+    """Seconds of CPU."""
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def test_taking_from_many_ready_jobs() -> None:
+    """The first of many ready jobs is found without walking over those that were taken before."""
+
+    def drain(n: int) -> Callable[[], object]:
+        state = State()
+        state.ready.update(dict.fromkeys(range(n)))
+
+        def all_of_them() -> None:
+            for _ in range(n):
+                del state.ready[next(iter(state.ready))]
+
+        return all_of_them
+
+    small = min(cpu(drain(20_000)) for _ in range(3))
+    large = min(cpu(drain(200_000)) for _ in range(3))
+    assert large < 40 * small  # a walk would make it some hundred times
