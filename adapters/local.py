@@ -1,0 +1,260 @@
+"""This host, by way of its agent (`orch.agent`): started when there is none, found when there is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+
+from orch.adapters.contract import Capacity, RunInfo, Update
+from orch.agent import paths, protocol, start
+from orch.attempt import Attempt
+from orch.errors import AdapterError, Fenced
+
+AHEAD = 256
+"""Attempts handed over beyond those that fit: what the agent does during a turn and a sync of the leader."""
+
+_ATTEMPTS = 5
+"""How often an agent that leaves just as we come is replaced before we give up."""
+
+_PATIENCE = 30.0
+"""Seconds in which an agent has to answer a hello."""
+
+
+class LocalAdapter:
+    """Runs attempts on this host."""
+
+    name = "local"
+
+    async def open(self, info: RunInfo) -> LocalSession:
+        """Connect a run. Raises `Fenced`, and `AdapterError` if no agent can be had."""
+        session = LocalSession(info)
+        await session.connect()
+        return session
+
+    async def close(self) -> None:
+        """Nothing: agents outlive leaders, and sessions are closed by whoever opened them."""
+
+
+class LocalSession:
+    """One run's connection to the agent, made anew when the agent has died."""
+
+    def __init__(self, info: RunInfo) -> None:
+        self._info = info
+        self._runtime = ""
+        self._link: _Link | None = None
+        self._welcome: protocol.Welcome | None = None
+        self._updates: list[Update] = []
+        self._news = asyncio.Event()
+        self._trouble: Exception | None = None
+        self._closed = False
+        self._live: set[str] = set()
+        self._cancelled: set[str] = set()
+        self._answers: dict[int, asyncio.Future[protocol.Answer]] = {}
+        self._asked = 0
+        self._again: asyncio.Task[None] | None = None
+
+    # The contract ---------------------------------------------------------------------------------------------
+
+    async def submit(self, attempts: Sequence[Attempt]) -> None:
+        """Hand over attempts. What an agent that dies did not get is reported as `Unknown` by the next."""
+        self._live.update(attempt.key for attempt in attempts)
+        self._send(protocol.Submit(list(attempts)))
+
+    async def cancel(self, keys: Sequence[str]) -> None:
+        """Have attempts ended."""
+        self._cancelled.update(keys)
+        self._send(protocol.Cancel(list(keys)))
+
+    async def acknowledge(self, keys: Sequence[str]) -> None:
+        """Have outcomes forgotten."""
+        self._live.difference_update(keys)
+        self._cancelled.difference_update(keys)
+        self._send(protocol.Acknowledge(list(keys)))
+
+    async def find(self, keys: Sequence[str]) -> None:
+        """Ask about attempts; all others of this run are ended."""
+        self._live.update(keys)
+        self._send(protocol.Find(list(keys)))
+
+    async def updates(self) -> AsyncIterator[list[Update]]:
+        """Batches of updates. Raises `Fenced` and `AdapterError`."""
+        while True:
+            await self._news.wait()
+            if self._updates:
+                batch, self._updates = self._updates, []
+                yield batch
+            elif self._trouble is not None:
+                raise self._trouble
+            else:
+                self._news.clear()
+                if self._closed:
+                    return
+
+    def capacity(self) -> Capacity:
+        """What this run may use at once on this host."""
+        assert self._welcome is not None
+        found = self._welcome
+        return Capacity(cores=found.cores, memory=found.memory, disk=found.disk, ahead=AHEAD)
+
+    async def describe(self, key: str) -> str:
+        """Why an attempt does not run yet."""
+        return (await self._ask(key)).text
+
+    async def output(self, key: str) -> tuple[bytes, bytes]:
+        """What a running attempt has written so far."""
+        answer = await self._ask(key)
+        return answer.out, answer.err
+
+    async def close(self) -> None:
+        """Leave. Live attempts go on."""
+        self._closed = True
+        self._news.set()
+        if self._again is not None:
+            self._again.cancel()
+            await asyncio.gather(self._again, return_exceptions=True)
+        if self._link is not None:
+            self._link.send(protocol.Bye())
+            await self._link.end()
+
+    # The connection -------------------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Say hello to an agent. Raises `Fenced` and `AdapterError`."""
+        for _ in range(_ATTEMPTS):
+            connection = await asyncio.to_thread(self._reach)
+            loop = asyncio.get_running_loop()
+            _, link = await loop.create_unix_connection(lambda: _Link(self), sock=connection)
+            link.send(protocol.Hello(self._info))
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    first = await link.first
+            except TimeoutError:
+                link.drop()
+                raise AdapterError(f"the agent in {self._runtime} does not answer") from None
+            if isinstance(first, protocol.Welcome):
+                self._welcome, self._link = first, link
+                return
+            if first is not None:
+                link.drop()
+                raise _refusal(first)
+        raise AdapterError(f"agents in {self._runtime} end as soon as they are started")
+
+    def _reach(self) -> socket.socket:
+        self._runtime = paths.runtime_directory(self._info.store, self._info.work_dir, os.environ)
+        connection = start.reach(self._info.store, self._runtime)
+        connection.setblocking(False)
+        return connection
+
+    def _send(self, message: protocol.FromLeader) -> None:
+        if self._link is not None:
+            self._link.send(message)
+
+    async def _ask(self, key: str) -> protocol.Answer:
+        link = self._link
+        if link is None:
+            return protocol.Answer(0)
+        self._asked += 1
+        number = self._asked
+        future = self._answers[number] = asyncio.get_running_loop().create_future()
+        link.send(protocol.Ask(number, key))
+        try:
+            return await future
+        finally:
+            del self._answers[number]
+
+    # Heard from the link --------------------------------------------------------------------------------------
+
+    def heard(self, message: protocol.FromAgent) -> None:
+        """A message of the agent, after its welcome."""
+        match message:
+            case protocol.Updates(items):
+                self._updates += items
+                self._news.set()
+            case protocol.Answer(number):
+                future = self._answers.get(number)
+                if future is not None and not future.done():
+                    future.set_result(message)
+            case protocol.Refused():
+                self._fail(_refusal(message))
+            case protocol.Welcome():
+                pass
+
+    def lost(self, link: _Link) -> None:
+        """The connection is gone: the agent has died, most likely."""
+        for number, future in self._answers.items():
+            if not future.done():
+                future.set_result(protocol.Answer(number))
+        if self._link is link:
+            self._link = None
+            if not self._closed and self._trouble is None:
+                self._again = asyncio.get_running_loop().create_task(self._connect_again())
+
+    async def _connect_again(self) -> None:
+        """Find another agent, and ask it about everything that is live; it has the dead one's journal."""
+        try:
+            await self.connect()
+        except Exception as error:  # noqa: BLE001 - whatever it is ends the session, with this as its reason
+            self._fail(error)
+            return
+        self._send(protocol.Find(sorted(self._live)))
+        if self._cancelled:
+            self._send(protocol.Cancel(sorted(self._cancelled)))
+
+    def _fail(self, error: Exception) -> None:
+        self._trouble = self._trouble or error
+        self._news.set()
+
+
+class _Link(asyncio.Protocol):
+    """The stream. `first` is the agent's answer to the hello; None if it hung up instead."""
+
+    def __init__(self, session: LocalSession) -> None:
+        self._session = session
+        self._frames = protocol.Frames()
+        self._transport: asyncio.Transport | None = None
+        self._gone = asyncio.Event()
+        self.first: asyncio.Future[protocol.Welcome | protocol.Refused | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        for each in self._frames.feed(data):
+            message = protocol.from_agent(each)
+            if not self.first.done():
+                assert isinstance(message, protocol.Welcome | protocol.Refused)
+                self.first.set_result(message)
+            else:
+                self._session.heard(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.first.done():
+            self.first.set_result(None)
+        self._gone.set()
+        self._session.lost(self)
+
+    def send(self, message: protocol.FromLeader) -> None:
+        """Send; nothing if the connection is gone."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(protocol.frame(message))
+
+    def drop(self) -> None:
+        """Hang up."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def end(self) -> None:
+        """Hang up once everything has been sent."""
+        if self._transport is not None:
+            self._transport.close()
+            await self._gone.wait()
+
+
+def _refusal(message: protocol.Refused) -> Exception:
+    return Fenced(message.message) if message.fenced else AdapterError(f"the agent refused: {message.message}")
+

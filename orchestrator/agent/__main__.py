@@ -1,0 +1,65 @@
+"""`python -P -m orch.agent STORE RUNTIME READY`: the agent of this user and host for a store.
+
+Started by `orch.agent.start`, in its own session, with its log as output. It writes one line to the descriptor READY
+once it listens. SIGTERM ends its attempts as lost, uncharged, and then itself; SIGINT and SIGHUP mean nothing to it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+
+from orch.agent.guardian import guarded
+
+LINGER = 5.0
+"""Seconds for which an agent stays when nobody needs it; `ORCH_AGENT_LINGER` in its environment says otherwise."""
+
+LOCK_PATIENCE = 20
+"""Seconds to wait for an agent that is just leaving."""
+
+
+def serve(store: str, runtime: str, ready: int) -> int:
+    """Be the agent."""
+    from orch.agent.core import Agent
+    from orch.agent.linux import adopt_orphans
+    from orch.agent.paths import SOCKET, agent_directory, listen
+
+    lock = os.open(os.path.join(runtime, "agent.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    signal.alarm(LOCK_PATIENCE)  # its default action ends this process: another agent lives
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    signal.alarm(0)
+    adopt_orphans()
+    os.chdir("/")
+    listening = listen(runtime)
+    journal = os.path.join(agent_directory(store), "journal")
+    agent = Agent(store, runtime, journal, listening, linger())
+    signal.signal(signal.SIGTERM, lambda *_: agent.end())
+    os.write(ready, b"ready\n")
+    os.close(ready)
+    agent.serve()
+    os.unlink(os.path.join(runtime, SOCKET))
+    listening.close()
+    return 0
+
+
+def linger() -> float:
+    """How long to stay."""
+    try:
+        return max(0.0, float(os.environ.get("ORCH_AGENT_LINGER", LINGER)))
+    except ValueError:
+        return LINGER
+
+
+def main() -> int:
+    """Become guardian and agent, as children of nobody who waits for them: the process that was started ends."""
+    if os.fork():
+        return 0
+    store, runtime, ready = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    os.set_inheritable(ready, False)
+    return guarded(lambda: serve(store, runtime, ready))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Programs without Python: started by the agent itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+
+import msgspec
+
+from orch.agent.captures import Capture
+from orch.agent.tags import NAME, tag_of
+from orch.attempt import Attempt, CommandSpec
+from orch.store.blobs import blob_bytes
+from orch.store.file import FileStore
+
+_spec = msgspec.json.Decoder(CommandSpec).decode
+_DEFAULTS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD]
+_NULL = "/dev/null"
+
+
+class CannotStart(Exception):  # noqa: N818 - says what happened
+    """The program could not be started. `exit_code` as a shell would have it: 127 not found, 126 not executable."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Commands:
+    """Starts commands of one agent, in scratch directories below `scratch`."""
+
+    def __init__(self, agent: str, store: FileStore) -> None:
+        self._agent = agent
+        self._store = store
+        self._found: dict[tuple[str, str], str] = {}
+
+    def start(self, attempt: Attempt, environment: dict[str, str], scratch: str, capture: Capture) -> int:
+        """Start the program in its own session and its new scratch directory; its pid.
+
+        Raises `CannotStart`, and `OSError` if it is the agent that cannot (no processes left, disk full …).
+        """
+        spec = _spec(blob_bytes(self._store, attempt.body))
+        given = {**environment, **spec.env, "TMPDIR": scratch, NAME: tag_of(self._agent, attempt.key)}
+        directory = _enter(scratch, spec.cwd)
+        try:
+            program = self._program(spec.argv[0], given.get("PATH", os.defpath))
+            stdin = _memory_file(spec.stdin) if spec.stdin else os.open(_NULL, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return os.posix_spawn(
+                    program,
+                    spec.argv,
+                    given,
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, stdin, 0),
+                        (os.POSIX_SPAWN_DUP2, capture.out.file, 1),
+                        (os.POSIX_SPAWN_DUP2, capture.err.file, 2),
+                    ],
+                    setsid=True,
+                    setsigmask=[],
+                    setsigdef=_DEFAULTS,
+                )
+            finally:
+                os.close(stdin)
+        except OSError as error:
+            raise _explained(spec.argv[0], directory, error) from error
+        except ValueError as error:  # a NUL in an argument, an empty one …
+            raise CannotStart(f"{spec.argv[0]!r} cannot be started: {error}", 126) from error
+        finally:
+            os.chdir("/")
+
+    def _program(self, name: str, path: str) -> str:
+        """Where the program is, as the shell would find it."""
+        if "/" in name:
+            return name
+        found = self._found.get((name, path))
+        if found is None or not os.access(found, os.X_OK):
+            found = shutil.which(name, path=path)
+            if found is None:
+                raise CannotStart(f"{name}: no such program in PATH ({path})", 127)
+            if os.path.isabs(found):
+                self._found[name, path] = found
+        return found
+
+
+def _enter(scratch: str, below: str) -> str:
+    """Go to where the command runs: the directory `below` its scratch directory, made if need be."""
+    os.mkdir(scratch, 0o700)
+    directory = os.path.normpath(os.path.join(scratch, below)) if below else scratch
+    if below:
+        os.makedirs(directory, exist_ok=True)
+    os.chdir(directory)
+    return directory
+
+
+def _memory_file(data: bytes) -> int:
+    file = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(file, view) :]
+        os.lseek(file, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def _explained(program: str, directory: str, error: OSError) -> Exception:
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        return CannotStart(f"{program}: no such program (seen from {directory}), or its interpreter is missing", 127)
+    if error.errno in {errno.EACCES, errno.ENOEXEC, errno.E2BIG, errno.EISDIR, errno.ELOOP, errno.ETXTBSY}:
+        return CannotStart(f"{program} cannot be started: {error.strerror}", 126)
+    return error

@@ -1,0 +1,388 @@
+"""The agent: takes attempts on for many runs, starts them when there is room, and keeps their outcomes until a leader
+has them.
+
+For each run it listens to the leader of the highest epoch only. An attempt is known by its key: submitting it twice, or
+asking about it after the leader or the agent was replaced, never starts it twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import sys
+import time
+
+from orch.adapters.contract import Finished, Queued, RunInfo, Started, Unknown, Update
+from orch.agent import protocol
+from orch.agent.admission import Admission, host_totals
+from orch.agent.captures import Captures
+from orch.agent.connections import Connection, Listener
+from orch.agent.execution import Execution
+from orch.agent.journal import Accepted, Acknowledged, Begun, Ended, Journal
+from orch.agent.linux import boot_id
+from orch.agent.loop import Loop, Timer
+from orch.agent.model import Phase, Run, Shape, Task
+from orch.agent.monitor import Monitor
+from orch.agent.paths import host_name
+from orch.agent.processes import kill_marked
+from orch.agent.scratch import Scratch
+from orch.agent.tags import agent_name
+from orch.agent.templates import Templates
+from orch.agent.workers import Workers
+from orch.attempt import Attempt, Note, Outcome, Place, Reason
+from orch.store import layout
+from orch.store.file import FileStore
+
+SETTLE = 1024 * 1024
+"""Bytes that a journal may have although nothing in it is outstanding."""
+
+FIRST = 10.0
+"""Seconds that a new agent waits at least for whoever started it."""
+
+RETIRE = 5.0
+"""Seconds between looks for templates and workers that are not needed any more."""
+
+
+class Agent:
+    """One agent, until it is told to end or nobody needs it."""
+
+    def __init__(self, store: str, runtime: str, journal: str, listening: socket.socket, linger: float) -> None:
+        self.host = host_name()
+        self._root = store
+        self._linger = linger
+        name = agent_name(store, self.host)
+        files = FileStore(store)
+        self._loop = Loop(self._turn, self._child_ended)
+        self._captures = Captures(runtime)
+        self._scratch = Scratch(runtime)
+        self._execution = Execution(
+            self._loop, self, files, self._captures, self._scratch, agent=name, host=self.host
+        )  # fmt: skip
+        place = Place(store=store, scratch=self._scratch.root, host=self.host)
+        templates = Templates(self._loop, self._execution, self._captures, name, place, store)
+        totals = host_totals(runtime)
+        workers = Workers(templates, self._captures, most_idle=max(2, int(totals.cores)))
+        self._admission = Admission(totals, workers.room)
+        self._execution.templates = templates
+        self._execution.workers = workers
+        self._execution.admission = self._admission
+        self._monitor = Monitor(self._loop, self._execution)
+        self._runs: dict[str, Run] = {}
+        self._epochs: dict[str, int] = {}
+        self._tasks: dict[str, Task] = {}
+        self._fresh: dict[Run, list[str]] = {}
+        self._connections: set[Connection] = set()
+        self._sync = False
+        self._ending = False
+        self._leaving: Timer | None = None
+        self._was_needed = False
+        self._trouble = ""
+        self._journal = Journal(journal, boot_id())
+        self._recover(name)
+        self._listening = listening
+        Listener(self._loop, listening, self._accept)
+        self._loop.after(RETIRE, self._retire)
+
+    def serve(self) -> None:
+        """Serve, until there is no reason to."""
+        self._turn()
+        self._loop.run()
+        for connection in list(self._connections):
+            connection.close()
+        self._execution.close()
+        with contextlib.suppress(OSError):
+            self._journal.write(sync=True)
+            self._journal.settle()
+            self._journal.write()
+        self._journal.close()
+
+    def end(self) -> None:
+        """End all attempts as LOST, and then leave."""
+        self._ending = True
+
+    # What an earlier agent left -------------------------------------------------------------------------------
+
+    def _recover(self, name: str) -> None:
+        """Outcomes are kept for their leaders. What was not finished is ended if it still runs, and LOST."""
+        kill_marked(f"{name}:")
+        self._scratch.remove_all()
+        rebooted = self._journal.boot != boot_id()
+        for key, entry in list(self._journal.outstanding.items()):
+            outcome = entry.outcome
+            if outcome is None:
+                why = "the machine was started anew" if rebooted else "the agent died"
+                outcome = Outcome(key=key, reason=Reason.LOST, message=f"{why} while it ran", host=self.host)
+                self._journal.stage(Ended(outcome))
+            self._run(entry.run).kept[key] = outcome
+        self._journal.settle()
+        self._write_journal()
+
+    # Leaders --------------------------------------------------------------------------------------------------
+
+    def _accept(self, end: socket.socket) -> None:
+        self._connections.add(Connection(self._loop, end, self))
+
+    def closed(self, connection: Connection) -> None:
+        """A leader is gone; its run's attempts go on."""
+        self._connections.discard(connection)
+        run = connection.run
+        if run is not None and run.connection is connection:
+            run.connection = None
+            self._sync = True
+            self._forget(run)
+
+    def heard(self, connection: Connection, message: protocol.FromLeader) -> None:
+        """A message of a leader."""
+        run = connection.run
+        if isinstance(message, protocol.Hello):
+            self._hello(connection, message)
+        elif run is None or run.connection is not connection:
+            connection.refuse("say hello first")
+        else:
+            self._request(run, connection, message)
+
+    def _request(self, run: Run, connection: Connection, message: protocol.FromLeader) -> None:
+        match message:
+            case protocol.Submit(attempts):
+                self._submit(run, attempts)
+            case protocol.Cancel(keys):
+                for key in keys:
+                    self._cancel(run, key)
+            case protocol.Acknowledge(keys):
+                self._acknowledge(run, keys)
+            case protocol.Find(keys):
+                self._find(run, keys)
+            case protocol.Ask():
+                connection.send(self._answer(run, message))
+            case _:
+                connection.close()
+
+    def _hello(self, connection: Connection, message: protocol.Hello) -> None:
+        info = message.info
+        if message.version != protocol.VERSION:
+            connection.refuse(f"the agent speaks version {protocol.VERSION}, and the leader {message.version}")
+            return
+        latest = max(self._epochs.get(info.run, 0), _latest_epoch(self._root, info.run))
+        if info.epoch < latest:
+            connection.refuse(f"run {info.run} is led by epoch {latest}, and this is {info.epoch}", fenced=True)
+            return
+        self._epochs[info.run] = info.epoch
+        run = self._run(info.run)
+        if run.connection is not None and run.connection is not connection:
+            run.connection.refuse(f"epoch {info.epoch} leads run {info.run} now", fenced=info.epoch > run.epoch)
+        run = self._runs.setdefault(info.run, run)
+        run.connection, run.epoch, run.info = connection, info.epoch, info
+        run.template = _template_part(info)
+        connection.run = run
+        limits = self._admission.limits(run)
+        connection.send(protocol.Welcome(os.getpid(), self.host, limits.cores, limits.memory, limits.disk))
+
+    def _run(self, name: str) -> Run:
+        return self._runs.setdefault(name, Run(name))
+
+    def _forget(self, run: Run) -> None:
+        if run.connection is None and not run.tasks and not run.kept:
+            self._runs.pop(run.name, None)
+
+    # Requests -------------------------------------------------------------------------------------------------
+
+    def _submit(self, run: Run, attempts: list[Attempt]) -> None:
+        new = []
+        for attempt in attempts:
+            known = self._standing(run, attempt.key)
+            if known is not None:
+                self._tell(run, known)
+            elif not self._ending:
+                self._queue(run, attempt)
+                new.append(attempt.key)
+        if new:
+            self._fresh.setdefault(run, []).extend(new)
+            self._journal.stage(Accepted(run.name, run.epoch, new))
+
+    def _queue(self, run: Run, attempt: Attempt) -> None:
+        wanted = attempt.resources
+        pool = f"{attempt.bundle}\0{run.template}\0{attempt.cwd}" if attempt.form == "pool" else ""
+        shape = Shape(wanted.cores, wanted.memory, wanted.disk, pool)
+        task = Task(attempt, run, shape, queued_at=time.monotonic())
+        run.tasks[attempt.key] = self._tasks[attempt.key] = task
+        self._admission.add(task)
+        short = self._admission.short(run, shape)
+        if short:
+            self._execution.stop(task, Reason.ERROR, f"it asks for more than there is: {short}")
+
+    def _cancel(self, run: Run, key: str) -> None:
+        task = run.tasks.get(key)
+        if task is not None and task.live:
+            self._execution.stop(task, Reason.KILLED, "ended on request")
+        elif task is None and key not in run.kept:
+            self._tell(run, Unknown(key))
+
+    def _acknowledge(self, run: Run, keys: list[str]) -> None:
+        done = [key for key in keys if key in run.kept or (key in run.tasks and not run.tasks[key].live)]
+        for key in done:
+            run.kept.pop(key, None)
+            run.tasks.pop(key, None)
+            self._tasks.pop(key, None)
+        if done:
+            self._journal.stage(Acknowledged(done))
+
+    def _find(self, run: Run, keys: list[str]) -> None:
+        wanted = set(keys)
+        for key in [*run.tasks, *run.kept]:
+            if key not in wanted:
+                self._drop(run, key)
+        for key in keys:
+            self._tell(run, self._standing(run, key) or Unknown(key))
+
+    def _drop(self, run: Run, key: str) -> None:
+        """Nobody wants this attempt: end it, and forget it."""
+        task = run.tasks.get(key)
+        if task is not None and task.live:
+            task.unwanted = True
+            self._execution.stop(task, Reason.KILLED, "its leader does not know it")
+        else:
+            self._acknowledge(run, [key])
+
+    def _standing(self, run: Run, key: str) -> Update | None:
+        """Where an attempt stands; None if nobody has heard of it."""
+        if key in run.kept:
+            return Finished(key, run.kept[key])
+        task = run.tasks.get(key)
+        if task is None:
+            return None
+        if task.outcome is not None:
+            return Finished(key, task.outcome)
+        return self._started(task) if task.phase is Phase.RUNNING else Queued(key, key)
+
+    def _answer(self, run: Run, message: protocol.Ask) -> protocol.Answer:
+        task = run.tasks.get(message.key)
+        if task is None:
+            return protocol.Answer(message.number)
+        out, err = b"", b""
+        capture = getattr(task.place, "capture", None) if task.attempt.form == "pool" else task.capture
+        if capture is not None and task.phase in {Phase.RUNNING, Phase.ENDING}:
+            out, err = capture.read()
+        elif task.outcome is not None:
+            out, err = task.outcome.stdout.data, task.outcome.stderr.data
+        return protocol.Answer(message.number, self._why(task), out, err)
+
+    def _why(self, task: Task) -> str:
+        if task.phase is Phase.HANDED:
+            behind = task.attempt.form == "pool" and task.place is not None
+            return "waits behind another in a warm worker" if behind else "its workflow is being imported"
+        if task.phase is not Phase.QUEUED:
+            return ""
+        short = self._admission.waits_for(task.run, task.shape)
+        return f"waits for {short}" if short else "waits for its turn"
+
+    # What attempts do -----------------------------------------------------------------------------------------
+
+    def started(self, task: Task) -> None:
+        """An attempt runs."""
+        self._monitor.wake()
+        if task.attempt.form != "pool":
+            self._journal.stage(Begun(task.key, task.pid, time.clock_gettime(time.CLOCK_BOOTTIME)))
+        self._tell(task.run, self._started(task))
+
+    def _started(self, task: Task) -> Started:
+        return Started(task.key, self.host, task.pid, task.since, str(task.pid))
+
+    def noted(self, task: Task, note: Note) -> None:
+        """It said something."""
+        self._tell(task.run, note)
+
+    def finished(self, task: Task, outcome: Outcome) -> None:
+        """An attempt is over, and nothing of it runs."""
+        run = task.run
+        self._journal.stage(Ended(outcome))
+        if task.unwanted:
+            self._acknowledge(run, [task.key])
+        else:
+            self._tell(run, Finished(task.key, outcome))
+        if run.connection is None:
+            self._sync = True
+            self._forget(run)
+
+    def _tell(self, run: Run, update: Update) -> None:
+        if run.connection is not None:
+            run.connection.updates.append(update)
+
+    def _child_ended(self, pid: int, status: int, user: float, system: float) -> None:
+        self._execution.child_ended(pid, status, user, system)
+
+    # The end of each turn -------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        self._execution.sweep()
+        if self._ending:
+            for task in list(self._tasks.values()):
+                if task.live:
+                    self._execution.stop(task, Reason.LOST, "its agent was told to end")
+        self._schedule()
+        self._execution.sweep()
+        self._say_queued()
+        self._write_journal()
+        for connection in list(self._connections):
+            connection.flush_updates()
+        self._consider_leaving()
+
+    def _schedule(self) -> None:
+        now = time.monotonic()
+        while self._admission.waiting and (task := self._admission.next(now)) is not None:
+            self._execution.start(task)
+
+    def _say_queued(self) -> None:
+        """Left out for what has started at once: its `Started` says more."""
+        for run, keys in self._fresh.items():
+            for key in keys:
+                task = run.tasks.get(key)
+                if task is not None and task.phase in {Phase.QUEUED, Phase.HANDED}:
+                    self._tell(run, Queued(key, key))
+        self._fresh.clear()
+
+    def _write_journal(self) -> None:
+        try:
+            self._journal.write(sync=self._sync)
+            self._sync = False
+            self._journal.settle(SETTLE)
+        except OSError as error:
+            if str(error) != self._trouble:
+                self._trouble = str(error)
+                print(f"the journal cannot be written: {error}", file=sys.stderr, flush=True)  # noqa: T201 - its log
+        else:
+            self._trouble = ""
+
+    def _consider_leaving(self) -> None:
+        live = self._admission.waiting > 0 or not self._execution.idle
+        needed = live or bool(self._connections)
+        if self._ending and not live:
+            self._loop.stop()
+        elif needed and self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+        elif not needed and self._leaving is None:
+            patience = self._linger if self._was_needed else max(self._linger, FIRST)
+            self._leaving = self._loop.after(patience, self._loop.stop)
+        self._was_needed |= needed
+
+    def _retire(self) -> None:
+        now = time.monotonic()
+        self._execution.workers.retire(now)
+        self._execution.templates.retire(now)
+        self._loop.after(RETIRE, self._retire)
+
+
+def _latest_epoch(store: str, run: str) -> int:
+    """The highest epoch that has claimed a segment of the run's log."""
+    try:
+        names = os.listdir(os.path.join(store, layout.log_dir(run)))
+    except OSError:
+        return 0
+    return max((int(name.split(".")[0]) for name in names if name.split(".")[0].isdigit()), default=0)
+
+
+def _template_part(info: RunInfo) -> str:
+    text = repr((sorted(info.environment.items()), info.python_path))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

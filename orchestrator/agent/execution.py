@@ -1,0 +1,337 @@
+"""Attempts from their start to their end, with everything that descends from them.
+
+The agent is the parent of commands and of templates, and adopts what is orphaned below it. So the end of an attempt is:
+its own process ends, by itself or killed; what it leaves running becomes the agent's child; each child that bears the
+mark of an attempt which is over is killed, and again for what that leaves; once there is none, the attempt has ended.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+import msgspec
+
+from orch.agent import processes
+from orch.agent.admission import Admission
+from orch.agent.captures import Captures
+from orch.agent.commands import CannotStart, Commands
+from orch.agent.loop import Loop
+from orch.agent.model import Phase, Task
+from orch.agent.outcomes import conclude, utc_now, verdict_of_fork, verdict_of_status
+from orch.agent.scratch import Scratch
+from orch.agent.tags import tag_of
+from orch.agent.templates import Templates, Worker
+from orch.agent.workers import Hired, Workers
+from orch.attempt import Note, Outcome, Reason
+from orch.bus.events import Usage
+from orch.errors import StoreError
+from orch.store.file import FileStore
+from orch.work.surroundings import scratch_name
+
+STUBBORN = 10.0
+"""Seconds after which an attempt counts as ended although something of it cannot be killed (a hung disk, mostly)."""
+
+
+class Listener(Protocol):
+    """Who is told."""
+
+    def started(self, task: Task) -> None:
+        """The attempt runs."""
+
+    def noted(self, task: Task, note: Note) -> None:
+        """It said something."""
+
+    def finished(self, task: Task, outcome: Outcome) -> None:
+        """It is over, and nothing of it is left running."""
+
+
+class Execution:
+    """All attempts of an agent that have been let in."""
+
+    def __init__(
+        self, loop: Loop, listener: Listener, store: FileStore, captures: Captures, scratch: Scratch, *, agent: str,
+        host: str,
+    ) -> None:  # fmt: skip
+        self._loop = loop
+        self._listener = listener
+        self._store = store
+        self._captures = captures
+        self._scratch = scratch
+        self._agent = agent
+        self._host = host
+        self._commands = Commands(agent, store)
+        self.templates: Templates
+        self.workers: Workers
+        self.admission: Admission
+        self.tasks: dict[str, Task] = {}
+        self._pids: dict[int, Task] = {}
+        self._marks: dict[str, Task] = {}
+        self._ending: dict[str, Task] = {}
+        self._strays: dict[int, set[str]] = {}
+        self._sweep_wanted = False
+
+    # Starting -------------------------------------------------------------------------------------------------
+
+    def start(self, task: Task) -> None:
+        """Start an attempt whose turn it is."""
+        task.phase = Phase.HANDED
+        self.tasks[task.key] = task
+        self._marks[tag_of(self._agent, task.key)] = task
+        try:
+            if task.attempt.form == "command":
+                self._start_command(task)
+            else:
+                self._start_python(task)
+        except CannotStart as error:
+            self._refuse(task, Reason.FAILED, str(error), error.exit_code)
+        except (OSError, StoreError, msgspec.MsgspecError) as error:
+            self._refuse(task, Reason.ERROR, f"it cannot be started: {error}")
+
+    def _start_command(self, task: Task) -> None:
+        task.scratch = self._scratch.path(scratch_name(task.key))
+        task.capture = self._captures.take(task.attempt.max_log)
+        pid = self._commands.start(task.attempt, task.run.environment, task.scratch, task.capture)
+        self._pids[pid] = task
+        self._began(task, pid)
+
+    def _start_python(self, task: Task) -> None:
+        attempt = task.attempt
+        key = f"{attempt.bundle}\0{task.run.template}\0{attempt.cwd}"
+        template = self.templates.template(key, task.run, attempt.bundle, attempt.cwd)
+        task.scratch = self._scratch.path(scratch_name(task.key))
+        if attempt.form != "pool":
+            task.capture = self._captures.take(attempt.max_log)
+            self.templates.fork(template, task)
+        elif template.failed:
+            self.not_started(task, template.failed)
+        elif self.workers.give(task, template):
+            self.hired(task.place)  # type: ignore[arg-type] # `give` has set it
+
+    def _refuse(self, task: Task, reason: Reason, message: str, exit_code: int | None = None) -> None:
+        task.verdict = Outcome(key=task.key, reason=reason, message=message, exit_code=exit_code)
+        self._over(task)
+
+    def _began(self, task: Task, pid: int) -> None:
+        task.phase = Phase.RUNNING
+        task.pid = pid
+        task.started_at = time.monotonic()
+        task.since = utc_now()
+        walltime = task.attempt.resources.walltime
+        if walltime:
+            task.timer = self._loop.after(
+                walltime, lambda: self.stop(task, Reason.MAXJOBDURATION, f"ran longer than {walltime:g} s")
+            )
+        self._listener.started(task)
+        if task.kill is not None:
+            self._kill(task)
+
+    # Ending on request ----------------------------------------------------------------------------------------
+
+    def stop(self, task: Task, reason: Reason, why: str) -> None:
+        """End an attempt, for this reason, wherever it stands."""
+        if task.phase in {Phase.ENDING, Phase.ENDED} or task.kill is not None:
+            return
+        task.kill, task.why = reason, why
+        if task.phase is Phase.QUEUED:
+            self.admission.remove(task)
+            self._over(task)
+        elif task.phase is Phase.RUNNING:
+            self._kill(task)
+        elif self.templates.withdraw(task):
+            self._over(task)
+        elif isinstance(task.place, Hired) and task.place.inflight[0] is not task:
+            self._take_back(task.place)
+
+    def _kill(self, task: Task) -> None:
+        if task.pid in self._pids:
+            processes.kill_child(task.pid)
+        elif isinstance(task.place, Hired):
+            self._take_back(task.place)
+            if len(task.place.inflight) == 1:  # else it is over: the worker has taken the next one already
+                self.templates.kill(task.place)
+        else:
+            self.templates.kill(task)
+
+    def _take_back(self, worker: Hired) -> None:
+        """Queue again what waits in a worker; end what is not wanted of it."""
+        for task in reversed(self.workers.take_back(worker)):
+            self._requeue(task)
+
+    def _requeue(self, task: Task) -> None:
+        task.place = None
+        if task.kill is not None:
+            self._over(task)
+            return
+        task.phase = Phase.QUEUED
+        self.admission.release(task)
+        self.admission.add(task, first=True)
+
+    def relieve(self, now: float) -> None:
+        """Find another worker for what waits behind a slow attempt."""
+        for worker in self.workers.slow(now):
+            self._take_back(worker)
+
+    # What templates and workers tell --------------------------------------------------------------------------
+
+    def forked(self, task: Task, pid: int) -> None:
+        """A fork runs."""
+        self._began(task, pid)
+
+    def hired(self, worker: Worker) -> None:
+        """A worker is there: its first attempt runs."""
+        assert isinstance(worker, Hired)
+        if worker.pid and worker.inflight and worker.inflight[0].phase is Phase.HANDED:
+            self._began(worker.inflight[0], worker.pid)
+
+    def not_started(self, task: Task, message: str) -> None:
+        """The template could not do it."""
+        self._refuse(task, Reason.ERROR, message)
+
+    def said(self, note: Note) -> None:
+        """An attempt said something."""
+        task = self.tasks.get(note.key)
+        if task is not None and task.live:
+            self._listener.noted(task, note)
+
+    def left(self, outcome: Outcome) -> None:
+        """A Python body is over. A fork's process will end in a moment; a worker goes on."""
+        task = self.tasks.get(outcome.key)
+        if task is None or not task.live:
+            return
+        task.verdict = outcome
+        if isinstance(task.place, Hired):
+            worker = task.place
+            task.usage = outcome.usage
+            following = self.workers.done(task, outcome.usage.wall)
+            self._over(task)
+            if following is not None:
+                self._began(following, worker.pid)
+
+    def gone(self, holder: Task | Worker, status: int | None, user: float, system: float) -> None:
+        """A fork or a worker has ended."""
+        if isinstance(holder, Task):
+            holder.usage = Usage(user=user, system=system)
+            holder.verdict = holder.verdict or verdict_of_fork(holder.key, status)
+            self._over(holder)
+            return
+        assert isinstance(holder, Hired)
+        taken, behind = self.workers.gone(holder)
+        for task in reversed(behind):
+            self._requeue(task)
+        for task in taken:
+            task.verdict = verdict_of_fork(task.key, status)
+            task.capture = holder.capture if task is taken[0] else None
+            self._over(task)
+        if not taken:
+            self._captures.give_back(holder.capture, reuse=False)
+
+    def child_ended(self, pid: int, status: int, user: float, system: float) -> None:
+        """A child of the agent has ended."""
+        self._sweep_wanted = True
+        task = self._pids.pop(pid, None)
+        if task is not None:
+            task.usage = Usage(user=user, system=system)
+            task.verdict = verdict_of_status(task.key, status)
+            self._over(task)
+        elif not self._scratch.child_ended(pid, status):
+            self.templates.child_ended(pid, status)
+            self._strays.pop(pid, None)
+
+    # The end --------------------------------------------------------------------------------------------------
+
+    def _over(self, task: Task) -> None:
+        """Nothing of the attempt runs any more but what it may have left behind."""
+        if task.timer is not None:
+            task.timer.cancel()
+            task.timer = None
+        task.phase = Phase.ENDING
+        task.ended_at = time.monotonic()
+        self._ending[task.key] = task
+
+    def sweep(self) -> None:
+        """End what attempts that are over have left behind, and the attempts that have nothing left."""
+        if not self._ending and not self._sweep_wanted:
+            return
+        self._sweep_wanted = False
+        alive = self._kill_leftovers()
+        now = time.monotonic()
+        for task in list(self._ending.values()):
+            if task.key not in alive or now - task.ended_at > STUBBORN:
+                del self._ending[task.key]
+                self._finish(task)
+
+    def _kill_leftovers(self) -> set[str]:
+        """Kill strangers among our children that belong to no live attempt; the ended ones that had some."""
+        found: set[str] = set()
+        for pid in self.strangers():
+            mark = processes.tag(pid)
+            task = self._marks.get(mark)
+            if task is not None and task.phase is Phase.ENDING:
+                task.left_behind = True
+                found.add(task.key)
+            elif task is not None or (not self._is_ours(mark) and self._may_be_of_live(pid)):
+                continue
+            processes.kill_child(pid)
+        return found
+
+    def strangers(self) -> list[int]:
+        """Our children that we have not started: orphans that we were given."""
+        known = (self._pids, self.templates.pids, self.templates.holders, self._scratch.helpers)
+        return [pid for pid in processes.own_children() if not any(pid in each for each in known)]
+
+    def _is_ours(self, mark: str) -> bool:
+        return mark.startswith(f"{self._agent}:")
+
+    def _may_be_of_live(self, pid: int) -> bool:
+        """Without a mark, a stranger may be of any attempt that ran when it was first seen."""
+        if processes.is_zombie(pid):
+            return True
+        suspects = self._strays.get(pid)
+        running = {task.key for task in self.tasks.values() if task.phase is Phase.RUNNING}
+        if suspects is None:
+            suspects = self._strays[pid] = running | set(self._ending)
+        suspects &= running
+        return bool(suspects)
+
+    def _finish(self, task: Task) -> None:
+        outcome = conclude(task, self._store, self._host)
+        if task.capture is not None:
+            self._captures.give_back(task.capture, reuse=not task.left_behind)
+            task.capture = None
+        if task.scratch:
+            self._scratch.remove(task.scratch, expected=task.attempt.form == "command")
+        self.admission.release(task)
+        self._marks.pop(tag_of(self._agent, task.key), None)
+        self.tasks.pop(task.key, None)
+        task.phase = Phase.ENDED
+        task.place = None
+        task.outcome = outcome
+        self._listener.finished(task, outcome)
+
+    @property
+    def running(self) -> list[Task]:
+        """Attempts that run, or end."""
+        return [task for task in self.tasks.values() if task.phase in {Phase.RUNNING, Phase.ENDING}]
+
+    @property
+    def idle(self) -> bool:
+        """Is nothing running, and nothing on its way?"""
+        return not self.tasks and not self._ending
+
+    def pids_of(self, task: Task) -> list[int]:
+        """The processes of a running attempt, orphans of it that are our children among them."""
+        found = processes.tree(task.pid)
+        mark = tag_of(self._agent, task.key)
+        for pid in self.strangers():
+            if processes.tag(pid) == mark:
+                found.extend(processes.tree(pid))
+        return list(dict.fromkeys(found))
+
+    def close(self) -> None:
+        """End templates and workers; nothing runs any more."""
+        for worker in list(self.workers.all.values()):
+            worker.close()
+        self.templates.close()
+        self._captures.close()
+

@@ -1,0 +1,53 @@
+"""The agent's parent: ends everything that the agent leaves if it dies.
+
+It adopts what is orphaned by the agent's end (prctl(2), PR_SET_CHILD_SUBREAPER), and so sees all of it, in sessions of
+their own or not, with a mark or without. It is a fork of the agent's process from before that has imported anything.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from orch.agent.linux import adopt_orphans
+from orch.agent.processes import kill_child, own_children
+
+
+def guarded(serve: Callable[[], int]) -> int:
+    """Run `serve` in a child, and end whatever it leaves. The exit code."""
+    adopt_orphans()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    pid = os.fork()
+    if pid == 0:
+        return serve()
+    signal.signal(signal.SIGTERM, lambda *_: _pass_on(pid))
+    _let_go_of_everything()
+    code = 1
+    while True:
+        try:
+            ended, status = os.waitpid(-1, 0)
+        except ChildProcessError:
+            return code
+        if ended == pid:
+            code = os.waitstatus_to_exitcode(status)
+            _end_the_rest()
+
+
+def _pass_on(pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)
+
+
+def _let_go_of_everything() -> None:
+    """Close all descriptors but the first three: a lock or a pipe must not live on here."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
+
+def _end_the_rest() -> None:
+    """Kill our children until there are none: what they leave becomes ours in turn."""
+    while children := own_children():
+        for child in children:
+            kill_child(child)
+        for child in children:
+            os.waitpid(child, 0)

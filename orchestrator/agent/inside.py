@@ -1,0 +1,89 @@
+"""What an agent and its templates say to each other, in packets (see `orch.agent.packets`).
+
+With a `Fork` come two descriptors: where the attempt's stdout and stderr go. With a `Hire` a third: where the worker
+receives its attempts, each a msgpack `Attempt`. Attempts that were forked and workers answer over the template's own
+socket; so what an attempt leaves behind always comes before the news that its process has ended.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from orch.attempt import Attempt, Note, Outcome, Place
+
+
+class Setup(msgspec.Struct, frozen=True, tag="setup"):
+    """The first message: where things are, what to import (empty: nothing)."""
+
+    agent: str
+    place: Place
+    bundle: str
+    python_path: list[str]
+
+
+class Fork(msgspec.Struct, frozen=True, tag="fork"):
+    attempt: Attempt
+
+
+class Hire(msgspec.Struct, frozen=True, tag="hire"):
+    """Fork a warm worker."""
+
+    number: int
+
+
+class Kill(msgspec.Struct, frozen=True, tag="kill"):
+    pid: int
+
+
+ToTemplate = Setup | Fork | Hire | Kill
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The workflow is imported."""
+
+
+class ImportFailed(msgspec.Struct, frozen=True, tag="import-failed"):
+    message: str
+
+
+class Forked(msgspec.Struct, frozen=True, tag="forked"):
+    """`pid` 0: it could not be done, for the reason in `message`."""
+
+    key: str
+    pid: int
+    message: str = ""
+
+
+class Hired(msgspec.Struct, frozen=True, tag="hired"):
+    number: int
+    pid: int
+    message: str = ""
+
+
+class Exited(msgspec.Struct, frozen=True, tag="exited"):
+    """A child of the template has ended, with this status (wait(2)) and CPU seconds."""
+
+    pid: int
+    status: int
+    user: float
+    system: float
+
+
+class Left(msgspec.Struct, frozen=True, tag="left"):
+    """From an attempt: its outcome."""
+
+    outcome: Outcome
+
+
+class Said(msgspec.Struct, frozen=True, tag="said"):
+    """From an attempt, while it runs."""
+
+    note: Note
+
+
+FromTemplate = Ready | ImportFailed | Forked | Hired | Exited | Left | Said
+
+encode = msgspec.msgpack.Encoder().encode
+to_template = msgspec.msgpack.Decoder(ToTemplate).decode
+from_template = msgspec.msgpack.Decoder(FromTemplate).decode
+decode_attempt = msgspec.msgpack.Decoder(Attempt).decode

@@ -1,0 +1,108 @@
+"""From how an attempt ended to what its leader gets."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+
+import msgspec
+
+from orch.agent.model import Task
+from orch.attempt import Outcome, Reason
+from orch.bus.events import EMPTY, Blob, Usage
+from orch.errors import StoreError
+from orch.store import layout
+from orch.store.blobs import make_blob
+from orch.store.file import FileStore
+from orch.work.command import command_value
+
+_QUIET = command_value(0, b"", b"")
+
+
+def utc_now() -> str:
+    """The time as it stands in events."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def verdict_of_status(key: str, status: int) -> Outcome:
+    """How a program ended, by the status that wait(2) gave."""
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        return Outcome(key=key, reason=Reason.FINISHED, exit_code=0)
+    if code < 0:
+        return Outcome(key=key, reason=Reason.FAILED, signal=-code, message=f"killed by signal {signal_name(-code)}")
+    return Outcome(key=key, reason=Reason.FAILED, exit_code=code, message=f"exit code {code}")
+
+
+def verdict_of_fork(key: str, status: int | None) -> Outcome:
+    """How a process ended that was to run a Python body and left no outcome; `status` None: with its template."""
+    if status is None:
+        return Outcome(key=key, reason=Reason.LOST, message="the process that it was forked from has died")
+    found = verdict_of_status(key, status)
+    if found.reason is Reason.FINISHED or found.exit_code is not None:
+        code = found.exit_code
+        return Outcome(
+            key=key, reason=Reason.FAILED, exit_code=code, message=f"its process ended by itself with exit code {code}"
+        )
+    return found
+
+
+def signal_name(number: int) -> str:
+    """A signal for people: "SIGSEGV (11)"."""
+    try:
+        return f"{signal.Signals(number).name} ({number})"
+    except ValueError:
+        return str(number)
+
+
+def conclude(task: Task, store: FileStore, host: str) -> Outcome:
+    """The outcome of an attempt: what it printed and used is added to how it ended."""
+    verdict = task.verdict
+    if task.kill is not None and (verdict is None or verdict.reason is not Reason.FINISHED):
+        verdict = Outcome(key=task.key, reason=task.kill, message=task.why)
+    assert verdict is not None
+    try:
+        out, err = _output(task, store)
+        value = verdict.value
+        if task.attempt.form == "command" and verdict.reason is Reason.FINISHED:
+            value = _command_value(task, store)
+    except (OSError, StoreError) as error:
+        verdict = Outcome(key=task.key, reason=Reason.ERROR, message=f"its output cannot be kept: {error}")
+        out, err, value = EMPTY, EMPTY, EMPTY
+    usage = task.usage
+    return msgspec.structs.replace(
+        verdict,
+        value=value,
+        stdout=out if task.capture is not None else verdict.stdout,
+        stderr=err if task.capture is not None else verdict.stderr,
+        host=host,
+        ended=utc_now(),
+        usage=Usage(
+            wall=task.ended_at - task.started_at if task.started_at else 0.0,
+            user=usage.user,
+            system=usage.system,
+            memory=max(task.peak, usage.memory),
+            disk=verdict.usage.disk,
+        ),
+    )
+
+
+def _output(task: Task, store: FileStore) -> tuple[Blob, Blob]:
+    if task.capture is None:
+        return EMPTY, EMPTY
+    attempt = task.attempt
+    name = attempt.name or attempt.kind
+    capture = task.capture
+    return (
+        capture.out.blob(store, layout.output_file(attempt.run, attempt.job, name, attempt.attempt, "stdout")),
+        capture.err.blob(store, layout.output_file(attempt.run, attempt.job, name, attempt.attempt, "stderr")),
+    )
+
+
+def _command_value(task: Task, store: FileStore) -> Blob:
+    assert task.capture is not None
+    out, err = task.capture.out.read()[0], task.capture.err.read()[0]
+    data = command_value(0, out, err) if out or err else _QUIET
+    attempt = task.attempt
+    return make_blob(store, layout.value_file(attempt.run, attempt.job, attempt.attempt), data)

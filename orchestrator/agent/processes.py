@@ -1,0 +1,116 @@
+"""What /proc tells of processes, and how those of an attempt are found and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+from orch.agent.tags import NAME
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_PREFIX = f"{NAME}=".encode()
+
+
+def _read(path: str) -> bytes:
+    """The contents; empty if the process is gone or not ours to look at."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        parts = []
+        while data := os.read(descriptor, 65536):
+            parts.append(data)
+        return b"".join(parts)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def own_children() -> list[int]:
+    """Children of this single-threaded process, zombies among them."""
+    pid = os.getpid()
+    return [int(child) for child in _read(f"/proc/{pid}/task/{pid}/children").split()]
+
+
+def children(pid: int) -> list[int]:
+    """Children of any process."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    found: list[int] = []
+    for thread in threads:
+        found.extend(int(child) for child in _read(f"/proc/{pid}/task/{thread}/children").split())
+    return found
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all that descends from it, as far as parents are alive."""
+    found = [pid]
+    for each in found:
+        found.extend(children(each))
+    return found
+
+
+def tag(pid: int) -> str:
+    """The mark of a process; empty if it has none, is gone, or is not ours to look at."""
+    for item in _read(f"/proc/{pid}/environ").split(b"\0"):
+        if item.startswith(_PREFIX):
+            return item[len(_PREFIX) :].decode("utf-8", "replace")
+    return ""
+
+
+def is_zombie(pid: int) -> bool:
+    """Is it dead, or gone?"""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return not fields or fields[0] in {b"Z", b"X"}
+
+
+def anonymous_memory(pid: int) -> int:
+    """Resident anonymous memory in bytes: an upper bound of what is private. 0 if the process is gone."""
+    fields = _read(f"/proc/{pid}/statm").split()
+    return (int(fields[1]) - int(fields[2])) * _PAGE if len(fields) > 2 else 0
+
+
+def private_memory(pid: int) -> int:
+    """Memory in bytes that only this process uses, swapped out or not. Exact, and dear: the kernel walks all pages."""
+    total = 0
+    for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+        name, _, rest = line.partition(b":")
+        if name in {b"Private_Clean", b"Private_Dirty", b"Swap"}:
+            total += int(rest.split()[0]) * 1024
+    return total
+
+
+def marked(prefix: str) -> list[int]:
+    """All processes of this host, but this one, whose mark begins with `prefix`."""
+    own = os.getpid()
+    found = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return [pid for pid in found if pid != own and tag(pid).startswith(prefix)]
+
+
+def kill_marked(prefix: str) -> int:
+    """Send SIGKILL to each process whose mark begins with `prefix`; how many there were.
+
+    The mark is read again once a pidfd holds the process, so that a pid which was given to another is never hit.
+    """
+    count = 0
+    for pid in marked(prefix):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                if tag(pid).startswith(prefix):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                    count += 1
+            finally:
+                os.close(descriptor)
+    return count
+
+
+def kill_child(pid: int) -> None:
+    """SIGKILL to a child that has not been waited for: its pid is still its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

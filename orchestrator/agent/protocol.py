@@ -1,0 +1,124 @@
+"""What a leader and an agent say to each other: frames of a 4-byte length and a msgpack message.
+
+Many attempts, keys or updates travel in one message. The updates themselves are those of the adapter contract.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from orch.adapters.contract import RunInfo, Update
+from orch.attempt import Attempt
+
+VERSION = 1
+"""Raised with every change that an older side would not understand."""
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """The first message: who leads which run. The environment in it is kept in memory only."""
+
+    info: RunInfo
+    version: int = VERSION
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    attempts: list[Attempt]
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    keys: list[str]
+
+
+class Acknowledge(msgspec.Struct, frozen=True, tag="acknowledge"):
+    keys: list[str]
+
+
+class Find(msgspec.Struct, frozen=True, tag="find"):
+    keys: list[str]
+
+
+class Ask(msgspec.Struct, frozen=True, tag="ask"):
+    """A question about one attempt, answered by the `Answer` of the same number."""
+
+    number: int
+    key: str
+
+
+class Bye(msgspec.Struct, frozen=True, tag="bye"):
+    """The leader leaves in order; live attempts go on."""
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """The agent's first message. Memory and disk in bytes: what the run may use here at once."""
+
+    pid: int
+    host: str
+    cores: float
+    memory: int
+    disk: int
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The agent ends the connection. `fenced`: a later epoch of the run leads."""
+
+    message: str
+    fenced: bool = False
+
+
+class Updates(msgspec.Struct, frozen=True, tag="updates"):
+    items: list[Update]
+
+
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """`text`: why the attempt is not running yet. `out`, `err`: what it has written so far, head and tail."""
+
+    number: int
+    text: str = ""
+    out: bytes = b""
+    err: bytes = b""
+
+
+FromLeader = Hello | Submit | Cancel | Acknowledge | Find | Ask | Bye
+FromAgent = Welcome | Refused | Updates | Answer
+
+_encoder = msgspec.msgpack.Encoder()
+_from_leader = msgspec.msgpack.Decoder(FromLeader)
+_from_agent = msgspec.msgpack.Decoder(FromAgent)
+
+
+def frame(message: FromLeader | FromAgent) -> bytes:
+    """The message, ready to be sent."""
+    data = _encoder.encode(message)
+    return len(data).to_bytes(4, "big") + data
+
+
+def from_leader(data: bytes | memoryview) -> FromLeader:
+    """The message in a frame. Raises `msgspec.DecodeError`."""
+    return _from_leader.decode(data)
+
+
+def from_agent(data: bytes | memoryview) -> FromAgent:
+    """The message in a frame. Raises `msgspec.DecodeError`."""
+    return _from_agent.decode(data)
+
+
+class Frames:
+    """Puts frames together again from pieces of a stream."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that are whole now."""
+        self._buffer += data
+        found: list[bytes] = []
+        at = 0
+        while len(self._buffer) - at >= 4:
+            end = at + 4 + int.from_bytes(self._buffer[at : at + 4], "big")
+            if len(self._buffer) < end:
+                break
+            found.append(bytes(self._buffer[at + 4 : end]))
+            at = end
+        if at:
+            del self._buffer[:at]
+        return found

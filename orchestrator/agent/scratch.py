@@ -1,0 +1,90 @@
+"""Scratch directories of attempts: where they are, and how they are removed, whatever is in them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import shutil
+import stat
+from collections.abc import Callable
+
+
+class Scratch:
+    """Below a runtime directory. What is left in a scratch directory is removed by a helper process, in no hurry."""
+
+    def __init__(self, runtime: str) -> None:
+        self.root = os.path.join(runtime, "scratch")
+        self._trash = os.path.join(runtime, "trash")
+        self._numbers = itertools.count(1)
+        self.helpers: dict[int, str] = {}
+        for path in (self.root, self._trash):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+
+    def path(self, name: str) -> str:
+        """Where the scratch directory of that name is; it is not made here."""
+        return os.path.join(self.root, name)
+
+    def remove(self, path: str, *, expected: bool = True) -> None:
+        """Remove a scratch directory. Not there: fine. `expected`: it is there, most likely, and empty."""
+        if not expected and not os.path.lexists(path):
+            return
+        try:
+            os.rmdir(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.ENOTDIR}:
+                return
+            self._throw_away(path)
+
+    def remove_all(self) -> None:
+        """Remove what an earlier agent has left."""
+        for directory in (self.root, self._trash):
+            with contextlib.suppress(OSError), os.scandir(directory) as scan:
+                for entry in list(scan):
+                    self._throw_away(entry.path)
+
+    def _throw_away(self, path: str) -> None:
+        target = os.path.join(self._trash, f"{os.getpid()}.{next(self._numbers)}")
+        try:
+            os.rename(path, target)
+        except OSError:
+            target = path
+        program = shutil.which("rm") or ""
+        try:
+            pid = os.posix_spawn(
+                program,
+                ["rm", "-rf", "--", target],
+                {},
+                file_actions=[(os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)],
+            )
+        except OSError:
+            _remove_stubborn(target)
+        else:
+            self.helpers[pid] = target
+
+    def child_ended(self, pid: int, status: int) -> bool:
+        """Hear of the end of a child; False if it is no helper."""
+        target = self.helpers.pop(pid, None)
+        if target is None:
+            return False
+        if status != 0 or os.path.lexists(target):
+            _remove_stubborn(target)
+        return True
+
+
+def _remove_stubborn(path: str) -> None:
+    """Remove a tree whose directories may deny it."""
+
+    def allow(_function: Callable[..., object], name: str, _error: object) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(name), stat.S_IRWXU)
+            os.chmod(name, stat.S_IRWXU)
+            if os.path.isdir(name) and not os.path.islink(name):
+                shutil.rmtree(name, ignore_errors=True)
+            else:
+                os.unlink(name)
+
+    shutil.rmtree(path, onerror=allow)

@@ -1,0 +1,75 @@
+"""Finding the agent of a store on this host, or starting it. Blocking: leaders call it in a thread."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+
+from orch.agent.paths import agent_directory, connect
+from orch.errors import AdapterError
+
+LOG = "agent.log"
+LONGEST_LOG = 256 * 1024
+
+
+def reach(store: str, runtime: str) -> socket.socket:
+    """A connection to the agent, which is started if none is there. Raises `AdapterError`."""
+    try:
+        found = connect(runtime)
+        if found is not None:
+            return found
+        with open(os.path.join(runtime, "start.lock"), "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two that start at once: the second finds the first one's agent
+            found = connect(runtime)
+            if found is None:
+                _start(store, runtime)
+                found = connect(runtime)
+    except OSError as error:
+        raise AdapterError(f"the agent in {runtime} cannot be reached: {error.strerror or error}") from error
+    if found is None:
+        raise AdapterError(f"the agent ended at once{_last_words(store)}")
+    return found
+
+
+def _start(store: str, runtime: str) -> None:
+    """Start an agent, and wait until it listens."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as ready:
+        try:
+            with open(_log(store), "ab") as log:
+                subprocess.run(  # ends as soon as it has forked the guardian
+                    [sys.executable, "-P", "-m", "orch.agent", store, runtime, str(writing)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    pass_fds=[writing],
+                    start_new_session=True,
+                    check=False,
+                )
+        finally:
+            os.close(writing)
+        if ready.read() != b"ready\n":
+            raise AdapterError(f"the agent could not be started{_last_words(store)}")
+
+
+def _log(store: str) -> str:
+    """The agent's log, with a fresh page once it is long."""
+    path = os.path.join(agent_directory(store), LOG)
+    if os.path.exists(path) and os.path.getsize(path) > LONGEST_LOG:
+        os.replace(path, f"{path}.1")
+    return path
+
+
+def _last_words(store: str) -> str:
+    path = os.path.join(agent_directory(store), LOG)
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 2000))
+            text = file.read().decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+    return f"; the end of {path}:\n{text}" if text else f"; {path} is empty"

@@ -1,0 +1,102 @@
+"""A warm worker: a fork of the template that runs many attempts, one after another.
+
+It takes an attempt from its socket only when it is done with the one before, so that the agent can take back what is
+still there. What an attempt leaves behind is sent before the next one begins: a worker that dies takes nothing with it
+that was finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from orch.agent import inside, packets, processes
+from orch.agent.captures import Stream
+from orch.attempt import Attempt, Note, Outcome, Place, Reason
+from orch.bus.events import EMPTY, Blob, Usage
+from orch.errors import StoreError
+from orch.store import layout
+from orch.store.file import FileStore
+from orch.work.execute import run_attempt
+
+
+def work(feed: socket.socket, answers: socket.socket, place: Place, mark: Callable[[str], None]) -> None:
+    """Run attempts until `feed` ends. `mark(key)`: carry the mark of that attempt."""
+    worker = _Worker(answers, place)
+    while (packet := packets.receive(feed)) is not None:
+        attempt = inside.decode_attempt(packet[0])
+        mark(attempt.key)
+        worker.run(attempt)
+
+
+class _Worker:
+    def __init__(self, answers: socket.socket, place: Place) -> None:
+        self._answers = answers
+        self._place = place
+        self._store = FileStore(place.store)
+        self._streams = (Stream(1), Stream(2))
+
+    def run(self, attempt: Attempt) -> None:
+        began = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        outcome = run_attempt(attempt, self._place, self._emit)
+        _end_children()
+        outcome = self._with_output(outcome, attempt)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        usage = Usage(
+            wall=time.monotonic() - began,
+            user=after.ru_utime - before.ru_utime,
+            system=after.ru_stime - before.ru_stime,
+            disk=outcome.usage.disk,
+        )
+        outcome = msgspec.structs.replace(outcome, usage=usage)
+        packets.send(self._answers, inside.encode(inside.Left(outcome)))
+
+    def _emit(self, note: Note) -> None:
+        packets.send(self._answers, inside.encode(inside.Said(note)))
+
+    def _with_output(self, outcome: Outcome, attempt: Attempt) -> Outcome:
+        """The outcome with what the attempt printed; the files are empty again afterwards."""
+        with contextlib.suppress(OSError, ValueError):  # closed by the job, or the disk is full
+            sys.stdout.flush()
+            sys.stderr.flush()
+        try:
+            out, err = (
+                self._blob(stream, attempt, name)
+                for stream, name in zip(self._streams, ("stdout", "stderr"), strict=True)
+            )
+        except (OSError, StoreError) as error:
+            message = f"the output of the attempt cannot be kept: {error}"
+            return Outcome(key=attempt.key, reason=Reason.ERROR, message=message, host=outcome.host)
+        if out is EMPTY and err is EMPTY:
+            return outcome
+        return msgspec.structs.replace(outcome, stdout=out, stderr=err)
+
+    def _blob(self, stream: Stream, attempt: Attempt, name: str) -> Blob:
+        if stream.size == 0:
+            return EMPTY
+        stream.limit = attempt.max_log
+        path = layout.output_file(attempt.run, attempt.job, attempt.name or attempt.kind, attempt.attempt, name)
+        blob = stream.blob(self._store, path)
+        os.ftruncate(stream.file, 0)
+        return blob
+
+
+def _end_children() -> None:
+    """End what a job has left running, before the next one begins. Orphans are the agent's to find."""
+    while True:
+        found = processes.children(os.getpid())
+        if not found:
+            return
+        for pid in found:
+            processes.kill_child(pid)
+        for pid in found:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)

@@ -1,0 +1,215 @@
+"""The template: a process that has imported a workflow, and forks attempts and warm workers from there.
+
+Started by the agent with a socket, in the environment of the run. It has one thread, for only then is a fork safe, and
+never runs an attempt itself. Its heap is frozen, so that the garbage collector of a fork leaves shared pages alone.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from orch.agent import inside, packets
+from orch.agent.linux import die_with_parent
+from orch.agent.tags import OwnTag, tag_of
+from orch.attempt import Attempt, Note, Place
+from orch.errors import OrchError
+
+
+class Template:
+    """Serves one agent over `end`, whose end is also this process's."""
+
+    def __init__(self, end: socket.socket, setup: inside.Setup) -> None:
+        self._end = end
+        self._place = setup.place
+        self._agent = setup.agent
+        self._tag = OwnTag()
+        self._pid = os.getpid()
+        self._children: set[int] = set()
+        self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def serve(self) -> None:
+        """Fork what the agent asks for, until it is gone."""
+        signal.signal(signal.SIGCHLD, _heard)
+        signal.set_wakeup_fd(self._wake_out, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(self._end.fileno(), select.POLLIN)
+        poll.register(self._wake_in, select.POLLIN)
+        while True:
+            for descriptor, _mask in poll.poll():
+                if descriptor == self._wake_in:
+                    os.read(self._wake_in, 4096)
+                    self._reap()
+                elif not self._hear():
+                    return
+
+    def _hear(self) -> bool:
+        """One message; False when the agent is gone."""
+        packet = packets.receive(self._end)
+        if packet is None:
+            return False
+        data, descriptors = packet
+        try:
+            match inside.to_template(data):
+                case inside.Fork(attempt):
+                    self._fork(attempt, descriptors)
+                case inside.Hire(number):
+                    self._hire(number, descriptors)
+                case inside.Kill(pid):
+                    if pid in self._children:  # not waited for yet: the pid is still its own
+                        os.kill(pid, signal.SIGKILL)
+                case inside.Setup():
+                    pass
+        finally:
+            for each in descriptors:
+                os.close(each)
+        return True
+
+    def _fork(self, attempt: Attempt, descriptors: list[int]) -> None:
+        def body() -> None:
+            out, err = descriptors
+            self._become(out, err)
+            self._tag.set(tag_of(self._agent, attempt.key))
+            run_one(attempt, self._place, self._end)
+
+        pid, message = self._child(body)
+        self._send(inside.Forked(attempt.key, pid, message))
+
+    def _hire(self, number: int, descriptors: list[int]) -> None:
+        def body() -> None:
+            from orch.work.pool import work
+
+            out, err, feed = descriptors
+            self._become(out, err)
+            work(
+                feed=socket.socket(fileno=os.dup(feed)),
+                answers=self._end,
+                place=self._place,
+                mark=lambda key: self._tag.set(tag_of(self._agent, key)),
+            )
+
+        pid, message = self._child(body)
+        self._send(inside.Hired(number, pid, message))
+
+    def _child(self, body: Callable[[], None]) -> tuple[int, str]:
+        """Fork; in the child, run `body` and end. The pid, or 0 and what went wrong."""
+        try:
+            pid = os.fork()
+        except OSError as error:
+            return 0, f"no process could be made: {error.strerror}"
+        if pid == 0:
+            _end_after(body)
+        self._children.add(pid)
+        return pid, ""
+
+    def _become(self, out: int, err: int) -> None:
+        """In the child: an own session, that ends with the template, and own output."""
+        os.setsid()
+        die_with_parent(self._pid)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.close(self._wake_in)
+        os.close(self._wake_out)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        gc.enable()
+
+    def _reap(self) -> None:
+        """Tell of the children that have ended. Others than ours belong to what was imported."""
+        for pid in list(self._children):
+            done, status, used = os.wait4(pid, os.WNOHANG)
+            if done:
+                self._children.discard(pid)
+                self._send(inside.Exited(pid, status, used.ru_utime, used.ru_stime))
+
+    def _send(self, message: inside.FromTemplate) -> None:
+        packets.send(self._end, inside.encode(message))
+
+
+def run_one(attempt: Attempt, place: Place, answers: socket.socket) -> None:
+    """In a fork: run the attempt, and send what it left behind."""
+    from orch.work.execute import run_attempt
+
+    def emit(note: Note) -> None:
+        packets.send(answers, inside.encode(inside.Said(note)))
+
+    outcome = run_attempt(attempt, place, emit)
+    packets.send(answers, inside.encode(inside.Left(outcome)))
+
+
+def _heard(_number: int, _frame: FrameType | None) -> None:
+    """A handler, so that the signal reaches the wake-up descriptor."""
+
+
+def _end_after(body: Callable[[], None]) -> NoReturn:
+    """The whole of a forked child: never back into the template's own code."""
+    code = 70
+    try:
+        body()
+        code = 0
+    except BaseException:  # noqa: BLE001 - a bug of ours, or a full disk: it is on the attempt's stderr
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
+
+def _import(bundle: str, python_path: list[str]) -> str:
+    """Import the workflow; empty, or what went wrong."""
+    sys.path.extend(path for path in python_path if path not in sys.path)
+    try:
+        import orch.work.execute  # noqa: F401 - so that forks have it
+
+        if bundle:
+            from orch.work.loader import load
+
+            load(bundle)
+    except OrchError as error:
+        return str(error)
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything, sys.exit among it
+        return "".join(traceback.format_exception_only(error)).strip()
+    return ""
+
+
+def main() -> None:
+    """Run as `python -P -m orch.work.template DESCRIPTOR PARENT`."""
+    die_with_parent(int(sys.argv[2]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(end.fileno(), False)
+    first = packets.receive(end)
+    if first is None:
+        return
+    setup = inside.to_template(first[0])
+    assert isinstance(setup, inside.Setup)
+    sys.argv = [sys.argv[0]]
+    problem = _import(setup.bundle, setup.python_path)
+    if problem:
+        packets.send(end, inside.encode(inside.ImportFailed(problem)))
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    packets.send(end, inside.encode(inside.Ready()))
+    Template(end, setup).serve()
+
+
+if __name__ == "__main__":
+    main()
