@@ -204,10 +204,10 @@ class Log:
             return
         try:
             if self._error is None:
-                if reason:
-                    await self.append([Closed(reason=reason)])
-                if not self._synced:
-                    await anyio.to_thread.run_sync(self._sync)
+                with anyio.CancelScope(shield=True):
+                    await self.append([Closed(reason=reason)] if reason else [])
+                    if not self._synced:
+                        await anyio.to_thread.run_sync(self._sync)
         finally:
             handle, self._handle = self._handle, None
             self._error = self._error or LogTrouble(f"the log {self._path} is closed")

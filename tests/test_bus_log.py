@@ -15,7 +15,7 @@ from support.logs import LOG, WHO, clock, open_log, said, segment, texts, write_
 from orch.bus import events as ev
 from orch.bus.codec import finish
 from orch.bus.errors import LogTooNew, LogTrouble
-from orch.bus.log import Log
+from orch.bus.log import Durability, Log
 from orch.bus.reader import read
 
 
@@ -245,6 +245,28 @@ async def test_closing_twice_does_nothing_and_then_nothing_is_written() -> None:
         log.stage([said("x")])
     with pytest.raises(LogTrouble, match="is closed"):
         await log.commit()
+
+
+@pytest.mark.parametrize("durability", ["always", "relaxed"])
+async def test_the_writer_may_stage_the_closing_event_itself(durability: Durability) -> None:
+    disk = Disk()
+    log = await open_log(LOG, disk, durability)
+    log.stage([said("last"), ev.Closed(reason="ended")])
+    await log.close()
+    disk.power_cut()
+    assert texts(list(read(LOG, files=disk))) == ["Opened", "last", "Closed"]
+    with pytest.raises(LogTrouble, match="is closed"):
+        log.stage([said("x")])
+
+
+async def test_closing_is_not_left_half_done_when_cancelled() -> None:
+    disk = Disk()
+    log = await open_log(LOG, disk, "relaxed")
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await log.close("stopped")
+    disk.power_cut()
+    assert texts(list(read(LOG, files=disk))) == ["Opened", "Closed"]
 
 
 async def test_an_unknown_event_stops_a_leader_and_passes_a_reader() -> None:
