@@ -14,6 +14,7 @@
     ├── RunBusy                3   another leader is alive
     ├── Fenced                 3   a later leader has taken over
     ├── LogDamaged             4   the log is broken before its tail
+    │   └── LogTooNew              a later version of orch wrote it
     └── SystemTrouble          6   disk full, store gone, batch system gone
         ├── LogTrouble             the log cannot be written or read
         ├── StoreError
@@ -23,7 +24,7 @@
 
 from __future__ import annotations
 
-from orch.bus.errors import Fenced, LogDamaged, LogTrouble, OrchError, RunBusy
+from orch.bus.errors import Fenced, LogDamaged, LogTooNew, LogTrouble, OrchError, RunBusy
 
 
 class UserError(OrchError):
@@ -119,6 +120,7 @@ __all__ = [
     "GraphError",
     "JobError",
     "LogDamaged",
+    "LogTooNew",
     "LogTrouble",
     "NoSuchFile",
     "NoSuchJob",

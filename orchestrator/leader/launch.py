@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from orch.attempt import Place, Plan
 from orch.bundle import Bundle, Source, freeze
 from orch.bus import events as ev
 from orch.bus.identity import whoami
+from orch.bus.jsonable import clean_text
 from orch.bus.lock import RunLock
 from orch.bus.log import Durability, Log
 from orch.bus.reader import read
@@ -41,6 +43,8 @@ from orch.store.runs import check_run_id, new_run_id, newest_run
 AdapterByName = Callable[[str], Adapter]
 
 VERSION = "0.1.0"
+MOST_SHOWN = 200
+"""Characters of an argument that are kept for people."""
 
 
 def make_settings(*, memory: str | float = 0, max_log: str | float, work_dir: str | Path = "", **rest: Any) -> Settings:
@@ -89,14 +93,14 @@ async def begin(
                 raise ResourceError(problem)
             created = ev.Created(
                 run=run,
-                name=run_name,
-                tags=dict(tags),
-                source=source.text,
+                name=clean_text(run_name),
+                tags={clean_text(key): clean_text(value) for key, value in tags.items()},
+                source=clean_text(source.text),
                 function=source.function,
                 options=_shown(argv, arguments),
                 bundle=bundle.digest,
                 adapter=settings.adapter,
-                cwd=os.getcwd(),
+                cwd=clean_text(os.getcwd()),
                 settings=to_log(settings),
             )
             warned = [ev.Warned(message=text) for text in bundle.warnings]
@@ -189,9 +193,10 @@ def _one_error() -> Any:
 def _shown(argv: Sequence[str] | None, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> dict[str, str]:
     """The workflow's options, as text for people."""
     if argv is not None:
-        return {"argv": " ".join(argv)} if argv else {}
+        return {"argv": clean_text(shlex.join(argv))} if argv else {}
     args, kwargs = arguments
-    return {**{str(place): repr(value)[:200] for place, value in enumerate(args)}, **{k: repr(v)[:200] for k, v in kwargs.items()}}
+    named = {**{str(place): value for place, value in enumerate(args)}, **kwargs}
+    return {name: clean_text(repr(value)[:MOST_SHOWN]) for name, value in named.items()}
 
 
 async def _commit(

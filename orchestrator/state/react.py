@@ -9,6 +9,7 @@ import msgspec
 from orch.adapters.contract import Finished, Queued, Started, Unknown, Update
 from orch.attempt import NewJob, Note, Outcome, Plan, Reason
 from orch.bus import events as ev
+from orch.bus.jsonable import jsonable
 from orch.state.decide import parse_key
 from orch.state.law import LIVE, JobState
 from orch.state.model import WORKFLOW, Job, State
@@ -54,12 +55,15 @@ def live_row(state: State, key: str) -> Job | None:
 def _started(row: Job, update: Started) -> list[ev.Event]:
     if row.state is S.RUNNING:
         return []
-    return [ev.Running(job=row.id, attempt=row.attempt, host=update.host, pid=update.pid, since=update.since)]
+    running = ev.Running(job=row.id, attempt=row.attempt, host=update.host, pid=update.pid, since=update.since)
+    if row.state is S.SUBMITTING and update.id:  # it has overtaken `Queued`, which will not be heard any more
+        return [ev.Submitted(job=row.id, attempt=row.attempt, id=update.id), running]
+    return [running]
 
 
 def _note(row: Job, note: Note) -> ev.Event:
     if note.kind == "annotate":
-        return ev.Annotated(job=row.id, attempt=row.attempt, name=note.name, value=note.value)
+        return ev.Annotated(job=row.id, attempt=row.attempt, name=note.name, value=jsonable(note.value))
     return ev.Logged(job=row.id, attempt=row.attempt, text=str(note.value), level=note.level, stream=note.name)
 
 
