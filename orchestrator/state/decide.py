@@ -44,7 +44,10 @@ def decide(state: State, limits: Limits) -> Decision:
         live = [state.jobs[job].key for job in state.live]
         if live:
             return Decision(cancel=live)
-        return Decision(end="cancelled") if state.cancelling else Decision(leave=True)
+        if state.cancelling:
+            return Decision(end="cancelled")
+        if state.active:
+            return Decision(leave=True)  # else the last attempt was quicker than the wish to stop: the run has ended
     if not state.active:
         return Decision(end=outcome(state))
     if state.paused:

@@ -57,7 +57,7 @@ class Record:
 class FakeBatch:
     """The adapter, and the batch system behind it.
 
-    `body`      what an attempt does: from the attempt to what it leaves behind
+    `body`      what an attempt does: from the attempt to what it leaves behind; None: it runs until it is ended
     `succeeded` how often the body of each job ran to its end, by job id
     `calls`     what leaders have asked for, in order: ("submit", key) …
     `on_submit` and `on_acknowledge` are called before anything else, to look whether they are allowed to
@@ -68,7 +68,7 @@ class FakeBatch:
 
     def __init__(
         self,
-        body: Callable[[Attempt], Outcome],
+        body: Callable[[Attempt], Outcome | None],
         *,
         seed: int = 0,
         faults: Faults | None = None,
@@ -157,7 +157,9 @@ class FakeBatch:
 
     def _finish(self, record: Record) -> None:
         if self._known(record):
-            self.end(record, self._misfortune(record) or self.body(record.attempt))
+            outcome = self._misfortune(record) or self.body(record.attempt)
+            if outcome is not None:
+                self.end(record, outcome)
 
     def _misfortune(self, record: Record) -> Outcome | None:
         for reason, chance in self.faults.ends.items():
