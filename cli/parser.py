@@ -9,7 +9,6 @@ The rule: `orch run` reads its own options up to the workflow; whatever comes af
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
@@ -67,13 +66,18 @@ class Parser(argparse.ArgumentParser):
         """Called by argparse."""
         raise UsageError(f"{self.prog}: {message}; see: {self.prog} --help")
 
-    def split(self, arguments: Sequence[str]) -> int:
-        """How many of `arguments` come before the first that is neither an option nor the value of one."""
+    def split(self, arguments: Sequence[str], last: str = "") -> int:
+        """How many of `arguments` come before the first that is neither an option nor the value of one.
+
+        The one-letter option `last`, with its value, ends them too.
+        """
         position = 0
         while position < len(arguments):
             token = arguments[position]
             if not token.startswith("-") or token in ("-", "--"):
                 return position
+            if last and token.startswith(last):
+                return min(position + (2 if token == last else 1), len(arguments))
             takes_value = not self._flags.get(token.partition("=")[0], True) and "=" not in token
             position += 2 if takes_value else 1
         return len(arguments)
@@ -81,6 +85,8 @@ class Parser(argparse.ArgumentParser):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A question, if something is near; else nothing."""
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 

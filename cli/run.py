@@ -19,7 +19,7 @@ HELP = ("--help", "-h")
 def execute(_command: str, arguments: Sequence[str]) -> int:
     """Run a workflow."""
     parser = _parser()
-    count = parser.split(arguments)
+    count = parser.split(arguments, last="-m")
     options = parser.read(arguments[:count])
     target, rest = _target(parser, options, arguments[count:])
     if any(token in HELP for token in rest):

@@ -30,10 +30,13 @@ def parser() -> Parser:
         (["-q", "--", "-odd.py"], 1),
         (["--store", "s"], 2),
         (["--unknown", "x", "wf.py"], 1),
+        (["-q", "-m", "pkg.mod", "--n", "3"], 3),
+        (["-mpkg.mod", "-q"], 1),
+        (["-m"], 1),
     ],
 )
 def test_own_options_end_at_the_workflow(arguments: list[str], count: int) -> None:
-    assert parser().split(arguments) == count
+    assert parser().split(arguments, last="-m") == count
 
 
 def test_an_option_that_is_not_known_brings_the_nearest() -> None:
