@@ -124,6 +124,8 @@ class Planner:
             async for data in self._process.stderr:
                 self._tail = (self._tail + data)[-_TAIL:]
                 self._echo(data)
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            return  # the planner was ended
         finally:
             self._silent.set()
 

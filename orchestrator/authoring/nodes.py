@@ -24,7 +24,7 @@ class Call:
 
     __slots__ = ("args", "body", "form", "kind", "kwargs", "name", "options", "target", "where")
 
-    def __init__(  # noqa: PLR0913 - a record
+    def __init__(
         self,
         kind: str,
         target: Any,
@@ -137,7 +137,6 @@ for _what, _names in {
         for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
         for side in ("", "r")
     ),
-    "used as a file name": ("__fspath__",),
     "changed": ("__setitem__", "__delitem__"),
     "awaited": ("__await__",),
 }.items():

@@ -68,10 +68,6 @@ def load(bundle: str) -> LoadedWorkflow:
         if manifest.pickled:
             return LoadedWorkflow(manifest, None, _unpickle(os.path.join(bundle, PICKLE)))
         return LoadedWorkflow(manifest, _import(bundle, manifest))
-    except WorkflowError as error:
-        if error.__traceback__ is None:
-            raise
-        raise WorkflowError(_failure(bundle, manifest, error)) from error
     except BaseException as error:  # SystemExit and KeyboardInterrupt of user code are the user's, too
         raise WorkflowError(_failure(bundle, manifest, error)) from error
     finally:

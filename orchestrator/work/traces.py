@@ -6,7 +6,8 @@ import functools
 import os
 import sysconfig
 import traceback
-from types import TracebackType
+
+from orch.errors import OrchError
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _FROZEN = "<frozen "
@@ -28,9 +29,14 @@ def shown_name(file: str) -> str:
 
 
 def short_trace(error: BaseException) -> str:
-    """The traceback as text: no frames of ours; of libraries only the last, where the exception was raised."""
+    """The traceback as text: no frames of ours; of libraries only the last, where the exception was raised.
+
+    An error of ours that no line of the user's has led to is its message only.
+    """
     report = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
     _shorten(report)
+    if isinstance(error, OrchError) and not report.stack:
+        return str(error)
     return "".join(report.format()).rstrip("\n")
 
 
@@ -43,16 +49,6 @@ def headline(error: BaseException) -> str:
     name = type(error).__name__
     first, _, rest = text.strip().partition("\n")
     return f"{name}: {first}{' …' if rest else ''}" if first else name
-
-
-def last_line(trace: TracebackType | None) -> tuple[str, int] | None:
-    """File and line of the innermost frame that is the user's."""
-    found = None
-    while trace is not None:
-        if _is_user(trace.tb_frame.f_code.co_filename):
-            found = (shown_name(trace.tb_frame.f_code.co_filename), trace.tb_lineno)
-        trace = trace.tb_next
-    return found
 
 
 def _shorten(report: traceback.TracebackException) -> None:

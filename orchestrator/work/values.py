@@ -30,7 +30,7 @@ class Values:
 
     def load_body(self, body: Blob, needs: Sequence[JobId]) -> Any:
         """A body, or any other pickle, whose reference number k is the job `needs[k]`. Raises `JobError`."""
-        self._load(needs)
+        self.load(needs)
         data = self._fetch(body)
         try:
             return self._loads(data, needs)
@@ -41,7 +41,7 @@ class Values:
                 f"{self._consumer} cannot be read with this code: {type(error).__name__}: {error}"
             ) from error
 
-    def _load(self, wanted: Sequence[JobId]) -> None:
+    def load(self, wanted: Sequence[JobId]) -> None:
         """Load values, those inside first. Iterative: values can be nested as deep as the graph."""
         waiting = list(wanted)
         while waiting:
@@ -76,9 +76,10 @@ class Values:
             ) from error
 
     def _loads(self, data: bytes, refs: Sequence[JobId]) -> Any:
-        return loads(data, lambda number, path: self._part(refs[number], path), lenient=self._lenient)
+        return loads(data, lambda number, path: self.part(refs[number], path), lenient=self._lenient)
 
-    def _part(self, job: JobId, path: tuple[Any, ...]) -> Any:
+    def part(self, job: JobId, path: tuple[Any, ...]) -> Any:
+        """A part of a loaded value. Raises `JobError` that names both jobs and the key."""
         found = self._loaded[job]
         for position, key in enumerate(path):
             try:
