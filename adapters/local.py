@@ -144,7 +144,7 @@ class LocalSession:
     def _reach(self) -> socket.socket:
         self._runtime = paths.runtime_directory(self._info.store, self._info.work_dir, os.environ)
         connection = start.reach(self._info.store, self._runtime)
-        connection.setblocking(False)
+        connection.settimeout(0)
         return connection
 
     def _send(self, message: protocol.FromLeader) -> None:
@@ -160,7 +160,8 @@ class LocalSession:
         future = self._answers[number] = asyncio.get_running_loop().create_future()
         link.send(protocol.Ask(number, key))
         try:
-            return await future
+            answer: protocol.Answer = await future
+            return answer
         finally:
             del self._answers[number]
 
@@ -257,4 +258,3 @@ class _Link(asyncio.Protocol):
 
 def _refusal(message: protocol.Refused) -> Exception:
     return Fenced(message.message) if message.fenced else AdapterError(f"the agent refused: {message.message}")
-

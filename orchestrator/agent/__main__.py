@@ -57,7 +57,7 @@ def main() -> int:
     if os.fork():
         return 0
     store, runtime, ready = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    os.set_inheritable(ready, False)
+    os.set_inheritable(ready, False)  # noqa: FBT003 - a fixed signature
     return guarded(lambda: serve(store, runtime, ready))
 
 

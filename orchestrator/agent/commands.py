@@ -20,7 +20,7 @@ _DEFAULTS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signa
 _NULL = "/dev/null"
 
 
-class CannotStart(Exception):  # noqa: N818 - says what happened
+class CannotStart(Exception):
     """The program could not be started. `exit_code` as a shell would have it: 127 not found, 126 not executable."""
 
     def __init__(self, message: str, exit_code: int) -> None:

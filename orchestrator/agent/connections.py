@@ -42,7 +42,7 @@ class Connection:
         self._closing = False
         self.run: Run | None = None
         self.updates: list[Update] = []
-        end.setblocking(False)
+        end.settimeout(0)
         loop.add(end.fileno(), self._possible)
 
     def send(self, message: protocol.FromAgent) -> None:

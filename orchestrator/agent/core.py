@@ -1,5 +1,4 @@
-"""The agent: takes attempts on for many runs, starts them when there is room, and keeps their outcomes until a leader
-has them.
+"""The agent: starts attempts of many runs when there is room, and keeps their outcomes until a leader has them.
 
 For each run it listens to the leader of the highest epoch only. An attempt is known by its key: submitting it twice, or
 asking about it after the leader or the agent was replaced, never starts it twice.

@@ -334,4 +334,3 @@ class Execution:
             worker.close()
         self.templates.close()
         self._captures.close()
-

@@ -22,6 +22,8 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
+    """Fork an attempt."""
+
     attempt: Attempt
 
 
@@ -32,6 +34,8 @@ class Hire(msgspec.Struct, frozen=True, tag="hire"):
 
 
 class Kill(msgspec.Struct, frozen=True, tag="kill"):
+    """Kill a child of the template, if that has not been waited for."""
+
     pid: int
 
 
@@ -43,11 +47,13 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class ImportFailed(msgspec.Struct, frozen=True, tag="import-failed"):
+    """The workflow cannot be imported: the template ends."""
+
     message: str
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):
-    """`pid` 0: it could not be done, for the reason in `message`."""
+    """An attempt runs. `pid` 0: it could not be done, for the reason in `message`."""
 
     key: str
     pid: int
@@ -55,6 +61,8 @@ class Forked(msgspec.Struct, frozen=True, tag="forked"):
 
 
 class Hired(msgspec.Struct, frozen=True, tag="hired"):
+    """A worker is there. `pid` 0: it could not be made, for the reason in `message`."""
+
     number: int
     pid: int
     message: str = ""

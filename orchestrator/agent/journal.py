@@ -189,6 +189,7 @@ def _next(data: bytes, at: int) -> Record | None:
     if zlib.crc32(body) != int.from_bytes(data[at + 4 : at + 8], "big"):
         return None
     try:
-        return _decode(body)
+        record: Record = _decode(body)
     except msgspec.DecodeError:
         return None
+    return record

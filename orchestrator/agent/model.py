@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from orch.agent.workers import Hired
 
 
+UNUSED = Usage()
+
+
 class Phase(enum.Enum):
     """Where an attempt stands."""
 
@@ -66,7 +69,7 @@ class Task:
     kill: Reason | None = None
     why: str = ""
     verdict: Outcome | None = None
-    usage: Usage = Usage()
+    usage: Usage = UNUSED
     peak: int = 0
     left_behind: bool = False  # processes of it outlived its own
     outcome: Outcome | None = None

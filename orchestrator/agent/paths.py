@@ -101,7 +101,7 @@ def listen(directory: str) -> socket.socket:
         listener.bind(path)
         os.chmod(path, 0o600)
         listener.listen(128)
-        listener.setblocking(False)
+        listener.settimeout(0)
     except BaseException:
         listener.close()
         raise

@@ -22,18 +22,26 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Run these."""
+
     attempts: list[Attempt]
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """End these."""
+
     keys: list[str]
 
 
 class Acknowledge(msgspec.Struct, frozen=True, tag="acknowledge"):
+    """The outcomes of these are in the log."""
+
     keys: list[str]
 
 
 class Find(msgspec.Struct, frozen=True, tag="find"):
+    """Say how these stand, and end all others of the run."""
+
     keys: list[str]
 
 
@@ -66,6 +74,8 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class Updates(msgspec.Struct, frozen=True, tag="updates"):
+    """What has happened to attempts of the run."""
+
     items: list[Update]
 
 
@@ -94,12 +104,14 @@ def frame(message: FromLeader | FromAgent) -> bytes:
 
 def from_leader(data: bytes | memoryview) -> FromLeader:
     """The message in a frame. Raises `msgspec.DecodeError`."""
-    return _from_leader.decode(data)
+    message: FromLeader = _from_leader.decode(data)
+    return message
 
 
 def from_agent(data: bytes | memoryview) -> FromAgent:
     """The message in a frame. Raises `msgspec.DecodeError`."""
-    return _from_agent.decode(data)
+    message: FromAgent = _from_agent.decode(data)
+    return message
 
 
 class Frames:

@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 from orch.agent import inside, packets, processes
@@ -27,7 +26,13 @@ IDLE = 60.0
 FAILED_FOR = 5.0
 """Seconds during which a failed import is not tried again."""
 
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS")
+_ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 class Worker(Protocol):
@@ -161,8 +166,8 @@ class Templates:
         ours, theirs = packets.pair()
         capture = self._captures.take(64 * 1024)
         try:
-            ours.setblocking(False)
-            os.set_inheritable(theirs.fileno(), True)
+            ours.settimeout(0)
+            os.set_inheritable(theirs.fileno(), True)  # noqa: FBT003 - a fixed signature
             pid = _spawn(theirs.fileno(), self._environment(run), cwd, capture)
         except BaseException:
             ours.close()
@@ -313,23 +318,24 @@ class Templates:
         if self._by_key.get(template.key) is template and not template.failed:
             del self._by_key[template.key]
         self._captures.give_back(template.capture, reuse=False)
-        ours = set(processes.own_children())
-        for pid, (each, _) in list(self.holders.items()):
-            if each is template:
-                if pid in ours:
-                    processes.kill_child(pid)
-                else:
-                    self._exited(pid, None, 0.0, 0.0)
-        for task in list(template.forks.values()):  # asked for, never forked
-            if task.pid == 0:
-                del template.forks[task.key]
-                self._hooks.gone(task, None, 0.0, 0.0)
-        for worker in list(template.workers.values()):
-            if worker.pid == 0:
-                del template.workers[worker.number]
-                self._hooks.gone(worker, None, 0.0, 0.0)
+        self._release(template)
         if not template.busy:
             self._hang_up(template)
+
+    def _release(self, template: Template) -> None:
+        """Kill what a dead template has forked and is ours now; tell of what is gone already or never was."""
+        ours = set(processes.own_children())
+        for pid, (each, _) in list(self.holders.items()):
+            if each is template and pid in ours:
+                processes.kill_child(pid)
+            elif each is template:
+                self._exited(pid, None, 0.0, 0.0)
+        for task in [each for each in template.forks.values() if each.pid == 0]:
+            del template.forks[task.key]
+            self._hooks.gone(task, None, 0.0, 0.0)
+        for worker in [each for each in template.workers.values() if each.pid == 0]:
+            del template.workers[worker.number]
+            self._hooks.gone(worker, None, 0.0, 0.0)
 
     def _failed(self, template: Template, text: str) -> None:
         template.failed = text
@@ -374,5 +380,3 @@ def _death(status: int, capture: Capture) -> str:
     last = capture.err.read(4096)[0].decode("utf-8", "replace").strip()
     text = f"the process that imports the workflow {how}"
     return f"{text}:\n{last}" if last else text
-
-

@@ -31,7 +31,19 @@ IDLE = 30.0
 class Hired:
     """One worker. `inflight` are its attempts, the first of which runs."""
 
-    __slots__ = ("_back", "ahead", "capture", "feed", "idle_since", "inflight", "number", "pid", "run", "sender", "shape")
+    __slots__ = (
+        "_back",
+        "ahead",
+        "capture",
+        "feed",
+        "idle_since",
+        "inflight",
+        "number",
+        "pid",
+        "run",
+        "sender",
+        "shape",
+    )
 
     def __init__(self, number: int, run: Run, shape: Shape, capture: Capture) -> None:
         self.number = number
@@ -43,7 +55,7 @@ class Hired:
         self.ahead = 1
         self.idle_since = 0.0
         self.feed, self._back = packets.pair()
-        self.feed.setblocking(False)
+        self.feed.settimeout(0)
         self.sender = packets.Sender(self.feed)
 
     @property
@@ -179,4 +191,3 @@ class Workers:
         if not lane:
             self._lanes.pop((worker.run.name, worker.shape), None)
         worker.close()
-

@@ -188,7 +188,7 @@ def main() -> None:
     die_with_parent(int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end = socket.socket(fileno=int(sys.argv[1]))
-    os.set_inheritable(end.fileno(), False)
+    os.set_inheritable(end.fileno(), False)  # noqa: FBT003 - a fixed signature
     first = packets.receive(end)
     if first is None:
         return
