@@ -12,8 +12,12 @@ from collections.abc import Callable
 
 import anyio
 import pytest
+from support.folded import Folded
+from support.lives import Lives
+from support.work import lines_run
+from support.workflows import blob
 
-from orch.adapters.contract import Capacity, Finished, Queued, Started
+from orch.adapters.contract import Finished, Queued, Started
 from orch.attempt import NewJob, Outcome, Plan, Reason
 from orch.bus import events as ev
 from orch.state.decide import Limits, attempt_key, decide
@@ -22,11 +26,6 @@ from orch.state.law import JobState
 from orch.state.model import State
 from orch.state.react import planned, react
 from orch.testing.batch import FakeBatch
-
-from support.folded import Folded
-from support.lives import Lives
-from support.work import lines_run
-from support.workflows import blob
 
 MOST = 12
 """How many times the work ten times the jobs may be: ten, and something for what does not depend on the number."""
@@ -167,7 +166,8 @@ def test_cancelling() -> None:
 def test_whole_turns_of_the_leader(name: str) -> None:
     def work(n: int) -> Callable[[], object]:
         lives = Lives(GRAPHS[name](n), FakeBatch(lambda _: Outcome(key="", reason=Reason.FINISHED, value=blob(0))))
-        lives.batch.on_submit = lives.batch.on_acknowledge = lambda _: None  # looking at the log costs the log
+        lives.batch.on_submit = lambda _: None  # looking at the whole log would cost the whole log
+        lives.batch.on_acknowledge = lambda _: None
 
         async def whole() -> None:
             await lives.live()

@@ -7,13 +7,12 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.folded import Folded, added, begun, reach, run_through, submitting
 
 from orch.bus import events as ev
 from orch.state.law import JobState
 from orch.state.model import NONE
 from orch.testing.states import check, dead, difference, problems, snapshot
-
-from support.folded import Folded, added, begun, reach, run_through, submitting
 
 
 class Walk:
@@ -39,7 +38,9 @@ class Walk:
         count = self.chance.randint(0, most)
         order = list(range(first, first + count))
         self.chance.shuffle(order)
-        needs = {job: [other for other in order[:place] if self.chance.random() < 0.4] for place, job in enumerate(order)}
+        needs = {
+            job: [other for other in order[:place] if self.chance.random() < 0.4] for place, job in enumerate(order)
+        }
         return [
             added(job, needs[job], by=by, attempt=attempt, retries=self.chance.randint(0, 2)) for job in sorted(needs)
         ]
@@ -57,7 +58,10 @@ class Walk:
         ids = [event.job for event in jobs if isinstance(event, ev.Added)]
         refs = self._refs(ids)
         alias = bool(refs) and self.chance.random() < 0.3
-        return [*jobs, ev.Succeeded(job=job, attempt=attempt, added=len(jobs), refs=refs[:1] if alias else refs, alias=alias)]
+        return [
+            *jobs,
+            ev.Succeeded(job=job, attempt=attempt, added=len(jobs), refs=refs[:1] if alias else refs, alias=alias),
+        ]
 
     def step(self) -> None:
         state = self.told.state

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from support.folded import added, begun, reach, run_through, submitting
 
 from orch.attempt import Reason
 from orch.bus import events as ev
@@ -17,8 +18,6 @@ from orch.state.graph import IllegalTransition, move
 from orch.state.law import ACTIVE, LIVE, OVER, TRANSITIONS, JobState, diagram
 from orch.state.model import Job, State
 from orch.testing.states import check
-
-from support.folded import added, begun, reach, run_through, submitting
 
 PAGE = Path(__file__).parents[1] / "docs" / "states.md"
 

@@ -6,12 +6,15 @@ import functools
 import operator
 import random
 from collections import Counter
+from typing import Literal
 
 import anyio
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.lives import Lives
+from support.workflows import RandomWorkflow
 
 from orch.attempt import Reason
 from orch.bus import events as ev
@@ -22,8 +25,7 @@ from orch.testing.batch import FakeBatch, Faults
 from orch.testing.faults import Crash, Crashed
 from orch.testing.states import check, difference, snapshot
 
-from support.lives import Lives
-from support.workflows import RandomWorkflow
+MOMENTS: tuple[Literal["before", "half", "after"], ...] = ("before", "half", "after")
 
 LIVES = 40
 """Leaders that a run may use up. The last half of them is neither killed nor disturbed, so that the run must end."""
@@ -86,7 +88,7 @@ class Story:
         return calm or bool(self.lives.state.outcome) or self.chance.random() < 0.5
 
     def _crash(self, most: int) -> Crash | None:
-        when = self.chance.choice(["before", "half", "after"])
+        when = self.chance.choice(MOMENTS)
         return Crash(self.chance.randint(1, most), when) if self.chance.random() < 0.7 else None
 
     def _wishes(self) -> None:

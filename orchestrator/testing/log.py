@@ -1,10 +1,7 @@
 """A log in memory: what `orch.leader.leader.Writer` asks for, with crashes on command.
 
-    log = MemoryLog()
-    writer = log.open()             # epoch 1; `opened` is durable
-    writer.stage([…]); await writer.commit()
-    log.events                      # what is durable, in order
-    later = log.open()              # epoch 2: `writer` is fenced from here on
+`MemoryLog` is what is durable, and outlives its writers; `MemoryLog.open` begins an epoch, gives its writer, and fences
+the writers before it.
 """
 
 from __future__ import annotations
@@ -42,7 +39,7 @@ class MemoryLog:
 
 
 class MemoryWriter:
-    """The one writer of an epoch. `staged` is what the next commit makes durable; `opened` is the epoch's first event."""
+    """The one writer of an epoch. `staged` is what the next commit makes durable, `opened` the epoch's first event."""
 
     def __init__(self, log: MemoryLog, epoch: int, crash: Crash | None, pauses: Callable[[], int]) -> None:
         self.epoch = epoch

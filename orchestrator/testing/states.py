@@ -140,4 +140,6 @@ def _row_problems(row: Job, waits: list[JobId], gone: set[JobId]) -> list[str]:
     wanted["waits"] = (row.state in (S.WAITING, S.SKIPPED), bool(waits) and row.state not in (S.SUCCEEDED, S.CANCELLED))
     wanted["skipped"] = (row.state is S.SKIPPED, row.id in gone and row.state in (S.WAITING, S.SKIPPED))
     wanted["blamed"] = (bool(row.because), True) if row.state is S.SKIPPED else (False, False)
-    return [f"job {row.id} ({row.state}): {name} {got} != {want}" for name, (got, want) in wanted.items() if got != want]
+    return [
+        f"job {row.id} ({row.state}): {name} {got} != {want}" for name, (got, want) in wanted.items() if got != want
+    ]

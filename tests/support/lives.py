@@ -21,7 +21,6 @@ from orch.testing.batch import FakeBatch
 from orch.testing.faults import Crash
 from orch.testing.log import MemoryLog, MemoryWriter
 from orch.testing.states import Picture, snapshot
-
 from support.workflows import Resolved, resolve
 
 RUN = "run"
@@ -30,8 +29,8 @@ RUN = "run"
 class Lives:
     """One run: its log and its batch system stay, leaders come and go.
 
-    `state` is that of the leader that lives, or what the log says after one was killed; `pictures` are the live states, by epoch and event, if
-    `watch` was called.
+    `state`    that of the leader that lives, or lived last; what the log says after one was killed
+    `pictures` the live states, by epoch and event, if `watch` was called
     """
 
     def __init__(self, plan: Plan, batch: FakeBatch, *, retries: int = 0) -> None:
@@ -97,9 +96,9 @@ class Lives:
         supply = Supply(lambda seq: self.log.events[seq - 1])
         return resolve(supply.values(self.state, [WORKFLOW]), WORKFLOW)
 
-    def said(self, kind: type[Any]) -> Iterator[Any]:
-        """Durable events of one type."""
-        return (event for event in self.log.events if isinstance(event, kind))
+    def said(self, *kinds: type[Any]) -> Iterator[Any]:
+        """Durable events of some types."""
+        return (event for event in self.log.events if isinstance(event, kinds))
 
     def _intended(self, key: str) -> None:
         assert any(event.key == key for event in self.said(ev.Submitting)), f"{key}: effect before intention"

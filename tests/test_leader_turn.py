@@ -1,0 +1,430 @@
+"""Turns of the leader: what is durable before what is done, what it hears and what it is deaf to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from support.lives import RUN, Lives
+from support.workflows import blob
+
+from orch.adapters.contract import Finished, Queued, Started, Unknown, Update
+from orch.attempt import Attempt, NewJob, Note, Outcome, Plan, Reason
+from orch.bus import events as ev
+from orch.bus.errors import Fenced
+from orch.errors import AdapterError
+from orch.leader.requests import Request
+from orch.state.law import JobState
+from orch.testing.batch import FakeBatch, FakeSession, Faults, Stalled
+from orch.testing.faults import Crash, Crashed
+
+
+def plan(*needs: list[int], retries: int = 0) -> Plan:
+    """Jobs with these needs; the last one is the workflow's value."""
+    jobs = [
+        NewJob(kind="job", name=f"j{k}", needs=list(n), body=blob(k), retries=retries) for k, n in enumerate(needs, 1)
+    ]
+    return Plan(refs=[len(jobs) - 1], alias=True, jobs=jobs)
+
+
+def fine(attempt: Attempt) -> Outcome:
+    """Every body yields its own job's number."""
+    return Outcome(key=attempt.key, reason=Reason.FINISHED, value=blob(attempt.job))
+
+
+def endless(_attempt: Attempt) -> None:
+    """Runs until it is ended."""
+
+
+def fails(reason: Reason) -> Outcome:
+    return Outcome(key="", reason=reason, message="on purpose")
+
+
+def tags(lives: Lives, *kinds: type[ev.Event]) -> list[tuple[str, int, int]]:
+    """Durable events about attempts, as (type, job, attempt)."""
+    return [(type(event).__name__, event.job, event.attempt) for event in lives.said(*kinds)]
+
+
+ENDS = (ev.Succeeded, ev.Retrying, ev.Failed, ev.Cancelled)
+
+
+class Talking(FakeSession):
+    """A session that says what a test wants it to say, before anything else."""
+
+    def __init__(self, batch: FakeBatch, *batches: list[Update]) -> None:
+        super().__init__(batch)
+        self.batches = batches
+
+    async def updates(self) -> AsyncIterator[list[Update]]:
+        for batch in self.batches:
+            yield batch
+        async for batch in super().updates():
+            yield batch
+
+
+def saying(batch: FakeBatch, monkeypatch: pytest.MonkeyPatch, *batches: list[Update]) -> None:
+    """The next leaders hear these first."""
+    connect = batch.connect
+
+    def connected(epoch: int) -> FakeSession:
+        connect(epoch)
+        batch._session = Talking(batch, *batches)
+        return batch._session
+
+    monkeypatch.setattr(batch, "connect", connected)
+
+
+# Durable first -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_run_from_its_beginning_to_its_end() -> None:
+    lives = Lives(plan([], [0], [0, 1]), FakeBatch(fine))
+    await lives.live()
+    assert lives.state.outcome == "succeeded"
+    assert lives.state.closed == "ended"
+    assert lives.result() == 3
+    assert tags(lives, ev.Succeeded) == [("Succeeded", 1, 1), ("Succeeded", 2, 1), ("Succeeded", 3, 1)]
+    assert lives.log.events[-len(lives.published) :] == lives.published, "subscribers get what is durable, in order"
+
+
+async def test_nothing_is_done_before_it_is_durable() -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([], []), batch)
+    with pytest.raises(Crashed):
+        await lives.live(crash=Crash(1, "before"))
+    assert batch.calls == []
+    assert lives.published == []
+    assert tags(lives, ev.Submitting) == []
+
+
+async def test_an_attempt_that_was_never_handed_over_is_handed_over_again_under_its_number() -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([], []), batch)
+    with pytest.raises(Crashed):
+        await lives.live(crash=Crash(1, "after"))
+    assert batch.calls == []
+    await lives.live()
+    assert batch.calls[:4] == [("find", "run.1.1"), ("find", "run.2.1"), ("submit", "run.1.1"), ("submit", "run.2.1")]
+    assert tags(lives, ev.Submitting, *ENDS) == [
+        ("Submitting", 1, 1), ("Submitting", 2, 1), ("Succeeded", 1, 1), ("Succeeded", 2, 1),
+    ]  # fmt: skip
+
+
+async def test_half_of_a_batch_was_handed_over() -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([], [], [], []), batch)
+    batch.crash = Crash(1, "half")
+    with pytest.raises(Crashed):
+        await lives.live()
+    assert [call for call, _ in batch.calls] == ["submit", "submit"]
+    batch.crash = None
+    await lives.live()
+    submitted = [key for call, key in batch.calls if call == "submit"]
+    assert sorted(submitted) == ["run.1.1", "run.2.1", "run.3.1", "run.4.1"]
+    assert batch.succeeded == {1: 1, 2: 1, 3: 1, 4: 1}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_an_outcome_is_taken_in_once_though_the_leader_died_over_it(when: str) -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([]), batch)
+    batch.crash = Crash(2, "before" if when == "before" else "after")  # the acknowledgement
+    with pytest.raises(Crashed):
+        await lives.live()
+    batch.crash = None
+    assert tags(lives, ev.Succeeded) == [("Succeeded", 1, 1)]
+    await lives.live()
+    assert tags(lives, ev.Succeeded) == [("Succeeded", 1, 1)]
+    assert batch.succeeded == {1: 1}
+
+
+async def test_the_outcome_that_the_dead_leader_did_not_commit_is_found() -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([]), batch)
+    with pytest.raises(Crashed):
+        await lives.live(crash=Crash(3, "before"))
+    while batch.step():
+        pass  # it ends while nobody leads
+    await lives.live()
+    assert batch.succeeded == {1: 1}
+    assert tags(lives, ev.Submitting) == [("Submitting", 1, 1)]
+
+
+async def test_an_older_leader_is_fenced() -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([], [0]), batch)
+
+    def later_leader() -> None:
+        lives.log.open()
+
+    batch.later(0, later_leader)
+    with pytest.raises(Fenced):
+        await lives.live()
+    assert batch.calls == [], "what it could not make durable it has not done"
+
+
+async def test_what_a_broken_turn_has_staged_is_not_committed_by_the_last_word() -> None:
+    batch = FakeBatch(lambda attempt: Outcome(key=attempt.key, reason=Reason.FINISHED, refs=[5]))  # nonsense
+    lives = Lives(plan([]), batch)
+    with pytest.raises(Exception, match="names job"):
+        await lives.live()
+    assert lives.leader is not None
+    await lives.leader.leave()
+    assert tags(lives, ev.Succeeded) == []
+    assert not any(lives.said(ev.Closed))
+
+
+async def test_a_leader_that_leaves_says_so_once() -> None:
+    lives = Lives(plan([]), FakeBatch(endless))
+    with pytest.raises(Stalled):
+        await lives.live()
+    assert lives.leader is not None
+    assert not any(lives.said(ev.Closed))
+    await lives.leader.leave()
+    await lives.leader.leave()
+    assert [event.reason for event in lives.said(ev.Closed)] == ["left"]
+
+
+# What it is deaf to ------------------------------------------------------------------------------------------------
+
+
+async def test_every_update_may_come_twice_and_in_any_order() -> None:
+    for seed in range(30):
+        batch = FakeBatch(fine, seed=seed, faults=Faults(delay=3.0, twice=1.0))
+        lives = Lives(plan([], [], [0, 1]), batch)
+        await lives.live()
+        assert lives.result() == 3
+        assert batch.succeeded == {1: 1, 2: 1, 3: 1}
+
+
+async def test_news_of_strangers_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = FakeBatch(fine)
+    strange = ["other.1.1", "run.1.7", "run.99.1", "no key at all", "run.x.y", ""]
+    news: list[Update] = [Queued(key=key) for key in strange]
+    news += [Finished(key=key, outcome=Outcome(key=key, reason=Reason.FAILED)) for key in strange]
+    news += [Unknown(key=key) for key in strange]
+    news += [Note(key=key, kind="log", value="hello") for key in strange]
+    saying(batch, monkeypatch, news)
+    lives = Lives(plan([]), batch)
+    batch.on_acknowledge = lambda _: None
+    await lives.live()
+    assert lives.state.outcome == "succeeded"
+    assert [type(event).__name__ for event in lives.log.events] == [
+        "Opened", "Created", "Added", "Planned", "Submitting", "Submitted", "Running", "Succeeded", "Ended", "Closed",
+    ]  # fmt: skip
+
+
+async def test_the_answer_unknown_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said again when the attempt has been handed over, it must not be taken for its end."""
+    batch = FakeBatch(fine)
+    lives = Lives(plan([]), batch)
+    with pytest.raises(Crashed):
+        await lives.live(crash=Crash(1, "after"))
+    unknown: Update = Unknown(key="run.1.1")
+    saying(batch, monkeypatch, [unknown, unknown], [Queued(key="run.1.1", id="7"), unknown], [unknown])
+    await lives.live()
+    assert [call for call in batch.calls if call[0] == "submit"] == [("submit", "run.1.1")]
+    assert tags(lives, ev.Submitting, *ENDS) == [("Submitting", 1, 1), ("Succeeded", 1, 1)]
+    assert batch.succeeded == {1: 1}
+
+
+async def test_an_attempt_that_had_arrived_and_is_unknown_now_is_missing() -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([]), batch)
+    with pytest.raises(Crashed):
+        await lives.live(crash=Crash(2, "after"))  # "submitted" is durable
+    batch.records.clear()
+    await lives.live()
+    (again,) = lives.said(ev.Retrying)
+    assert (again.reason, again.charged) == ("MISSING", False)
+    assert tags(lives, ev.Submitting, *ENDS)[1:] == [("Retrying", 1, 1), ("Submitting", 1, 2), ("Succeeded", 1, 2)]
+
+
+async def test_nothing_is_scheduled_before_every_attempt_is_settled() -> None:
+    batch = FakeBatch(fine, faults=Faults(delay=5.0))
+    lives = Lives(plan(*([] for _ in range(12))), batch)
+    batch.crash = Crash(1, "after")
+    with pytest.raises(Crashed):
+        await lives.live()
+    batch.crash = None
+    await lives.live()
+    first_of_second_life = next(e.seq for e in lives.said(ev.Submitting) if e.epoch == 2)
+    calls = [call for call, _ in batch.calls]
+    assert calls.count("find") == 6
+    heard = {e.job for e in lives.log.events if isinstance(e, ev.Submitted | ev.Running | ev.Succeeded)
+             and e.epoch == 2 and e.seq < first_of_second_life}  # fmt: skip
+    assert heard >= {1, 2, 3, 4, 5, 6}
+
+
+async def test_attempts_that_nobody_knows_are_ended() -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([]), batch)
+    batch.on_submit = lambda _: None
+    batch.accept(Attempt(key="run.7.1", run=RUN, job=7, attempt=1, epoch=1, kind="job", name="", form="fork",
+                         body=blob(0), resources=ev.Resources()))  # fmt: skip
+    await lives.live()
+    assert batch.succeeded == {1: 1}
+
+
+async def test_a_stream_that_ends_ends_the_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(_self: FakeSession) -> AsyncIterator[list[Update]]:
+        none: list[list[Update]] = []
+        for batch in none:
+            yield batch
+
+    monkeypatch.setattr(FakeSession, "updates", nothing)
+    with pytest.raises(AdapterError, match="ended its updates"):
+        await Lives(plan([]), FakeBatch(fine)).live()
+
+
+async def test_the_batch_system_s_own_name_arrives_with_the_start_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that overtakes "queued" must not cost the job its external id."""
+    batch = FakeBatch(fine)
+    lives = Lives(plan([]), batch)
+    with pytest.raises(Crashed):
+        await lives.live(crash=Crash(1, "after"))
+    saying(batch, monkeypatch, [Started(key="run.1.1", id="4711"), Queued(key="run.1.1", id="4711")])
+    batch.later(0, lambda: batch.say(Finished(key="run.1.1", outcome=Outcome(key="run.1.1", reason=Reason.FINISHED))))
+    await lives.live()
+    assert lives.state.jobs[1].external_id == "4711"
+
+
+# Wishes ------------------------------------------------------------------------------------------------------------
+
+
+async def test_stop_ends_live_attempts_uncharged_and_the_run_can_be_carried_on() -> None:
+    batch = FakeBatch(endless)
+    lives = Lives(plan([], [0]), batch)
+    batch.on_submit = lambda _: lives.wish("stop")
+    await lives.live()
+    assert lives.state.outcome == ""
+    assert lives.state.closed == "stopped"
+    assert lives.state.counts[JobState.READY] == 1
+    batch.on_submit, batch.body = (lambda _: None), fine
+    await lives.live(restart=True)
+    assert lives.result() == 2
+    assert [(event.reason, event.charged) for event in lives.said(ev.Retrying)] == [("KILLED", False)]
+
+
+async def test_a_stop_when_nothing_is_left_is_an_end() -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([]), batch)
+    batch.on_acknowledge = lambda _: None
+
+    def body(attempt: Attempt) -> Outcome:
+        lives.wish("stop")
+        return fine(attempt)
+
+    batch.body = body
+    await lives.live()
+    assert lives.state.stopping
+    assert lives.state.outcome == "succeeded", "its only job had done its work"
+
+
+async def test_cancel_is_pursued_by_the_next_leader() -> None:
+    batch = FakeBatch(endless)
+    lives = Lives(plan([], [0]), batch)
+    batch.on_submit = lambda _: lives.wish("cancel")
+    batch.crash = Crash(2, "before")
+    with pytest.raises(Crashed):
+        await lives.live()
+    batch.crash = None
+    await lives.live()
+    assert lives.state.outcome == "cancelled"
+    assert [row.state for row in lives.state.jobs.values()] == [JobState.CANCELLED] * 2
+    assert batch.succeeded == {}
+    batch.on_submit, batch.body = (lambda _: None), fine
+    await lives.live(restart=True)
+    assert lives.result() == 2
+
+
+async def test_each_attempt_is_asked_to_end_once() -> None:
+    batch = FakeBatch(endless, faults=Faults(delay=1.0))
+    lives = Lives(plan([], [], []), batch)
+    batch.on_submit = lambda _: lives.wish("stop")
+    await lives.live()
+    cancelled = [key for call, key in batch.calls if call == "cancel"]
+    assert sorted(cancelled) == ["run.1.1", "run.2.1", "run.3.1"]
+
+
+async def test_a_paused_run_hands_nothing_over_until_it_is_resumed() -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([], [0]), batch)
+    batch.on_submit = lambda attempt: lives.wish("pause") if attempt.job == 1 else None
+    submitted: list[int] = []
+
+    def idle() -> bool:
+        submitted.append(len([call for call, _ in batch.calls if call == "submit"]))
+        lives.wish("resume")
+        return len(submitted) == 1
+
+    batch.on_idle = idle
+    await lives.live()
+    assert submitted == [1]
+    assert lives.result() == 2
+
+
+async def test_a_wish_is_let_go_of_only_when_it_is_durable() -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([]), batch)
+    batch.on_submit = lambda _: lives.wish("pause")
+    with pytest.raises(Crashed):
+        await lives.live(crash=Crash(2, "before"))
+    assert lives.recorded == []
+    assert not any(lives.said(ev.Requested))
+    batch.records.clear()  # so that it is handed over, and the wish made, again
+    await lives.live()
+    assert [request.what for request in lives.recorded] == ["pause"]
+    assert [event.what for event in lives.said(ev.Requested)] == ["pause"]
+
+
+@pytest.mark.parametrize(("what", "job"), [("dance", 0), ("", 0), ("cancel", 1)])
+async def test_a_strange_wish_is_noted_and_does_no_harm(what: str, job: int) -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([], [0]), batch)
+    strange = Request(run=RUN, what=what, epoch=1, by="somebody", job=job)
+
+    def ask() -> None:
+        assert lives.leader is not None
+        lives.leader.request(strange)
+
+    batch.later(0, ask)
+    await lives.live()
+    assert lives.state.outcome == "succeeded"
+    assert lives.recorded == [strange]
+    (warning,) = lives.state.warnings
+    assert repr(what) in warning
+
+
+# Failures ----------------------------------------------------------------------------------------------------------
+
+
+async def test_charged_and_uncharged_retries() -> None:
+    ends = iter([Reason.LOST, Reason.FAILED, Reason.PREEMPTED, Reason.MEMLIMIT, Reason.FAILED])
+    lives = Lives(plan([], retries=2), FakeBatch(lambda _: fails(next(ends))))
+    await lives.live()
+    assert [(e.attempt, e.reason, e.charged) for e in lives.said(ev.Retrying)] == [
+        (1, "LOST", False), (2, "FAILED", True), (3, "PREEMPTED", False), (4, "MEMLIMIT", True),
+    ]  # fmt: skip
+    assert [(e.attempt, e.reason) for e in lives.said(ev.Failed)] == [(5, "FAILED")]
+    assert lives.state.outcome == "failed"
+
+
+async def test_new_jobs_that_ask_for_too_much_fail_the_attempt_that_made_them() -> None:
+    huge = NewJob(kind="huge", body=blob(0), resources=ev.Resources(cores=99))
+
+    def body(attempt: Attempt) -> Outcome:
+        return Outcome(key=attempt.key, reason=Reason.FINISHED, jobs=[huge], refs=[0], alias=True)
+
+    lives = Lives(plan([]), FakeBatch(body))
+    await lives.live()
+    (failed,) = lives.said(ev.Failed)
+    assert failed.message == "job huge asks for more than can ever be given here: cores: wanted 99, available 4"
+    assert len(lives.state.jobs) == 1
+
+
+async def test_an_idle_leader_of_a_stuck_run_is_noticed() -> None:
+    """A job that needs itself can only come from a broken adapter; the fake says so instead of waiting for ever."""
+    body = Outcome(key="", reason=Reason.FINISHED, jobs=[NewJob(kind="ring", needs=[0], body=blob(0))], refs=[0])
+    with pytest.raises(Stalled):
+        await Lives(plan([]), FakeBatch(lambda _: body)).live()
