@@ -110,7 +110,7 @@ def test_the_digest_is_of_names_and_contents(store: FileStore, tree: Path, tmp_p
     assert freeze(Source.file(moved / "wf.py"), store).digest != digest
 
 
-def test_two_at_once_do_no_harm(store: FileStore, tree: Path, tmp_path: Path) -> None:
+def test_two_at_once_do_no_harm(store: FileStore, tmp_path: Path) -> None:
     trees = [files(tmp_path / name, wf_py=HEAD) for name in ("one", "two", "three", "four")]
     barrier = threading.Barrier(4)
 
@@ -187,7 +187,7 @@ def test_odd_contents(store: FileStore, tree: Path) -> None:
     with pytest.raises(WorkflowError, match="null bytes"):
         freeze(Source.file(tree / "a.py"), store)
     (tree / "a.py").write_bytes(b"x = '\xff'\n")
-    with pytest.raises(WorkflowError, match="a.py:1: syntax error: .*utf-8"):
+    with pytest.raises(WorkflowError, match=r"a\.py:1: syntax error: .*utf-8"):
         freeze(Source.file(tree / "a.py"), store)
     (tree / "a.py").write_bytes(b"# -*- coding: latin-1 -*-\nx = '\xff'\n")
     freeze(Source.file(tree / "a.py"), store)
@@ -267,7 +267,7 @@ def here(n: int = 1) -> int:
     return n
 
 
-def test_a_workflow_of_a_module_is_found_in_its_file(store: FileStore) -> None:
+def test_a_workflow_of_a_module_is_found_in_its_file() -> None:
     source = Source.of(here)
     assert (source.path, source.function) == (__file__, "here")
     assert Source.of(source) is source
@@ -295,5 +295,5 @@ def test_a_workflow_that_cannot_be_pickled() -> None:
 
 
 def test_what_is_no_workflow() -> None:
-    with pytest.raises(WorkflowError, match="is no workflow: decorate a function with @orch.workflow"):
+    with pytest.raises(WorkflowError, match=r"is no workflow: decorate a function with @orch\.workflow"):
         Source.of(lambda: 1)

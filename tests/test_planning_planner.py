@@ -287,7 +287,12 @@ async def test_cancelling_ends_the_planner_and_what_it_started(bench: Bench) -> 
     heard = anyio.Event()
 
     async with bench.planner(text) as planner:
-        planner._echo = lambda data: (setattr(bench, "said", bench.said + data), heard.set())[0]
+
+        def hear(data: bytes) -> None:
+            bench.said += data
+            heard.set()
+
+        planner._echo = hear
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(planner.plan, bench.place, "run", [])
             await heard.wait()
@@ -387,7 +392,7 @@ async def test_a_workflow_that_travels_by_value(bench: Bench) -> None:
     assert function(*args) == 20
 
 
-async def test_a_workflow_of_a_script(bench: Bench) -> None:
+def test_a_workflow_of_a_script(bench: Bench) -> None:
     script = bench.write(
         "script.py",
         """
@@ -416,7 +421,8 @@ async def test_a_workflow_of_a_script(bench: Bench) -> None:
                 bundle = freeze(Source.of(main), store)
                 async with Planner.open(store.local_path("bundles/" + bundle.digest), os.environ, "") as planner:
                     arguments = pack_arguments((Point(3),), {})
-                    return await planner.plan(Place(sys.argv[1], sys.argv[1] + "/scratch", "h"), "run", arguments=arguments)
+                    place = Place(sys.argv[1], sys.argv[1] + "/scratch", "h")
+                    return await planner.plan(place, "run", arguments=arguments)
 
             plan = anyio.run(start)
             assert b"script" in plan.jobs[0].body.data and b"__main__" not in plan.jobs[0].body.data
@@ -431,7 +437,7 @@ async def test_a_workflow_of_a_script(bench: Bench) -> None:
     assert (done.stdout, done.stderr) == ("['job', Point(x=4)]\n", "")
 
 
-async def test_arguments_that_cannot_be_sent(bench: Bench) -> None:
+def test_arguments_that_cannot_be_sent() -> None:
     import threading
 
     with pytest.raises(WorkflowError, match=r"the workflow's argument n, item \[0\]: cannot pickle '_thread.lock'"):

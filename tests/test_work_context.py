@@ -48,7 +48,9 @@ def test_who_it_is(world: World) -> None:
     assert value == ("1", 1, 1024, True, "<context of me [job 1], attempt 1>")
 
 
-@pytest.mark.parametrize("use", [orch.context, lambda: orch.import_file("x"), lambda: orch.export_file(None, "x")])
+@pytest.mark.parametrize(
+    "use", [orch.context, lambda: orch.import_file("x"), lambda: orch.export_file(orch.FileRef("a", "b"), "x")]
+)
 def test_outside_of_a_job(use: Any) -> None:
     with pytest.raises(JobError, match="works inside a running job"):
         use()
@@ -140,7 +142,8 @@ def test_what_is_wrong_with_files(world: World, tmp_path: Path) -> None:
     assert "there is no file /nope" in fails(world, lambda: here().write_file("/nope"))
     assert "is a directory; write_dir takes one" in fails(world, lambda: here().write_file(tmp_path))
     assert "there is no directory" in fails(world, lambda: here().write_dir(tmp_path / "secret"))
-    assert "a FileRef or DirRef is needed, and this is a str: 'x'" in fails(world, lambda: here().read_file("x"))
+    text: Any = "x"
+    assert "a FileRef or DirRef is needed, and this is a str: 'x'" in fails(world, lambda: here().read_file(text))
     gone = orch.FileRef("gone.txt", "runs/run/files/000/9.1/0/gone.txt")
     assert "'gone.txt' is not in the store" in fails(world, lambda: here().read_file(gone))
     ref = world.value(call(write, "a"))
@@ -205,7 +208,7 @@ def test_export(world: World, tmp_path: Path) -> None:
         assert found == tmp_path / final
         assert found.read_text() == "contents"
         assert os.access(found, os.X_OK)
-    assert not [file for file in tmp_path.rglob("*.part")]
+    assert not list(tmp_path.rglob("*.part"))
     assert "cannot export 'a.txt'" in fails(world, orch.export_file, ref, "/dev/null/x")
 
 

@@ -155,7 +155,7 @@ def test_large_values_and_bodies_are_files(world: World) -> None:
 
 
 def missing_part(world: World, key: Any, value: Any) -> str:
-    job = give(give(value)[key])  # type: ignore[index]
+    job = give(give(value)[key])
     new = gather(job).jobs[-1]
     world.values[7] = Value(blob=gather(value).value, label="maker(1) [job 7]")
     outcome = world.run(world.attempt(new, 9, [7]))

@@ -19,7 +19,7 @@ class Colour(enum.Enum):
     BLUE = 2
 
 
-def flow(
+def flow(  # type: ignore[no-untyped-def]
     n: int,
     ratio: float = 0.5,
     name: str = "x y",
@@ -33,7 +33,7 @@ def flow(
     maybe: Optional[int] = None,  # noqa: UP045
     either: Union[int, str] = 0,  # noqa: UP007
     noted: Annotated[int, "note"] = 1,
-    untyped=7,  # type: ignore[no-untyped-def]
+    untyped=7,  # noqa: ANN001
     anything: Any = None,
     *,
     last: int | None = None,

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.attempts import World
+from support.attempts import World, gather
 
 import orch
-from orch.attempt import Outcome, Reason
+from orch.attempt import Outcome, Reason, Value
 from orch.results import CommandResult
 from orch.work.command import command_value
 
@@ -182,15 +182,10 @@ def test_a_link_inside_scratch_is_fine(world: World) -> None:
     assert read(world, found.outputs["b"]) == "1\n"
 
 
-def test_values_that_do_not_fit(world: World, ref: orch.FileRef) -> None:
+def test_values_that_do_not_fit(world: World) -> None:
     def message(job: Any) -> str:
-        new: Any = job
-        from support.attempts import gather
-
-        parts = gather(new)
+        parts = gather(job)
         give_outcome = world.run(world.attempt(parts.jobs[0], 1))
-        from orch.attempt import Value
-
         world.values[1] = Value(blob=give_outcome.value)
         return world.run(world.attempt(parts.jobs[1], 2, [1])).message
 
@@ -212,8 +207,6 @@ def test_what_a_program_leaves_running_is_not_waited_for(world: World, tmp_path:
 
 
 def test_captured_output_is_bounded(world: World) -> None:
-    from support.attempts import gather
-
     new = gather(shell("yes 0123456 | head -c 1000000; echo end")).jobs[0]
     found = world.run(world.attempt(new, max_log=1000))
     text = pickle.loads(world.bytes(found.value)).stdout
