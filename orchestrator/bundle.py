@@ -23,6 +23,7 @@ from orch.errors import StoreError, WorkflowError
 from orch.imports import Found, declared_files, imported_files, package_files, tree
 from orch.store.file import FileStore
 from orch.store.layout import bundle_dir
+from orch.work.guard import refuse_nested
 from orch.work.manifest import CODE, MANIFEST, PICKLE, Manifest, main_module, module_name, read_manifest
 
 _CHUNK = 1024 * 1024
@@ -56,6 +57,7 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     @classmethod
     def of(cls, workflow: Any, *, deploy: bool = True) -> Source:
         """The code of a workflow function of this process. Raises `WorkflowError` if it is none."""
+        refuse_nested("orch.run")
         if isinstance(workflow, cls):
             return workflow
         if not isinstance(workflow, Workflow):
@@ -104,7 +106,11 @@ class Bundle(msgspec.Struct, frozen=True):
 
 
 def freeze(source: Source, store: FileStore) -> Bundle:
-    """Store the code, durable when this returns. Raises `WorkflowError`, `StoreError`."""
+    """Store the code, durable when this returns.
+
+    Raises `StoreError`, and `WorkflowError`, also where a workflow's module starts a run while it is being imported.
+    """
+    refuse_nested("orch.run")
     manifest, found = _survey(source)
     digest = _digest(manifest, found.files, source.pickled)
     path = bundle_dir(digest)
