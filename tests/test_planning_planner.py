@@ -235,9 +235,7 @@ async def test_cycles_and_values_that_cannot_be_pickled(bench: Bench) -> None:
 
 
 async def test_a_run_started_while_importing(bench: Bench) -> None:
-    text = await bench.trouble(
-        "import orch\n@orch.workflow\ndef main(): ...\norch.run(main, store='nested')\n"
-    )
+    text = await bench.trouble("import orch\n@orch.workflow\ndef main(): ...\norch.run(main, store='nested')\n")
     assert "orch.run was called while importing the workflow for a run" in text
     assert 'if __name__ == "__main__":' in text
     assert f'File "{bench.tree}/wf.py", line 4, in <module>' in text
