@@ -37,7 +37,7 @@ def react(state: State, update: Update, retries: int, refuse: Refuse) -> list[ev
         case Note():
             return [_note(row, update)]
         case Unknown():
-            return _unknown(row)
+            return _unknown(state, row)
 
 
 def live_row(state: State, key: str) -> Job | None:
@@ -67,11 +67,17 @@ def _note(row: Job, note: Note) -> ev.Event:
     return ev.Logged(job=row.id, attempt=row.attempt, text=str(note.value), level=note.level, stream=note.name)
 
 
-def _unknown(row: Job) -> list[ev.Event]:
-    """An attempt that never arrived is handed over again by the leader; one that had arrived is gone."""
+def _unknown(state: State, row: Job) -> list[ev.Event]:
+    """An attempt that never arrived is handed over again by the leader; one that had arrived is gone.
+
+    Where the run is to end, one that never arrived has ended: nobody wants it to begin now.
+    """
+    outcome = Outcome(key=row.key, reason=Reason.MISSING, message="the batch system has forgotten it")
     if row.state is S.SUBMITTING:
-        return []
-    return _ended(row, Outcome(key=row.key, reason=Reason.MISSING, message="the batch system has forgotten it"), False)
+        if not (state.cancelling or state.stopping):
+            return []
+        outcome = Outcome(key=row.key, reason=Reason.KILLED, message="it was never handed over")
+    return _ended(row, outcome, state.cancelling)
 
 
 def finished(state: State, row: Job, outcome: Outcome, retries: int, refuse: Refuse) -> list[ev.Event]:
