@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import pytest
 from support.command import log_directory, orch, running, status, until
 
-from orch.bus.events import Running, Succeeded
+from orch.agent.paths import connect, runtime_directory
+from orch.bus.events import Event, Running, Succeeded
 from orch.bus.reader import read
 
 FLOWS = Path(__file__).parent / "flows"
@@ -22,25 +26,19 @@ def executions(where: Path) -> dict[int, int]:
     return {int(path.name): len(path.read_text().splitlines()) for path in where.iterdir()}
 
 
-def start_args(place: Path, jobs: int, seconds: float) -> list[str]:
-    """A run of `counted.py` in `place`."""
+def start_args(place: Path, jobs: int, seconds: float, cores: float = 1) -> list[str]:
+    """A run of `counted.py` in `place`; 100 of its jobs fit into a core."""
     (place / "counts").mkdir(parents=True)
     options = ["--where", str(place / "counts"), "--jobs", str(jobs), "--seconds", str(seconds)]
-    return ["run", "--quiet", "--run-id", "r", "--store", str(place / "s"), str(FLOWS / "counted.py"), *options]
+    own = ["--quiet", "--run-id", "r", "--cores", str(cores), "--store", str(place / "s")]
+    return ["run", *own, str(FLOWS / "counted.py"), *options]
 
 
 async def killed_once(place: Path, jobs: int, seconds: float, after: int) -> None:
     """Kill the leader after its `after`-th success; carry on; check."""
     store = place / "s"
     with running(*start_args(place, jobs, seconds), cwd=place) as first:
-        count = 0
-
-        def enough(event: object) -> bool:
-            nonlocal count
-            count += isinstance(event, Succeeded)
-            return count >= after
-
-        await until(log_directory(store, "r"), enough)
+        await until(log_directory(store, "r"), nth_success(1, after), timeout=100)
         first.kill()
         first.wait()
     done = await anyio.to_thread.run_sync(lambda: orch("replay", "r", "--restart", "--store", store, cwd=place))
@@ -58,25 +56,41 @@ async def test_leader_killed_at_thirty_moments_of_a_run_of_300_jobs(tmp_path: Pa
             tasks.start_soon(killed_once, tmp_path / str(moment), 300, 4.0, after)
 
 
+def nth_success(epoch: int, wanted: int) -> Callable[[Event], bool]:
+    """True from the `wanted`-th success of an epoch on."""
+    count = 0
+
+    def reached(event: Event) -> bool:
+        nonlocal count
+        count += isinstance(event, Succeeded) and event.epoch == epoch
+        return count >= wanted
+
+    return reached
+
+
 async def test_leader_killed_again_and_again_in_one_run(tmp_path: Path) -> None:
     store = tmp_path / "s"
-    args = start_args(tmp_path, 120, 0.2)
-    for kill in range(1, 12):
+    args = start_args(tmp_path, 300, 0.7, cores=0.2)
+    for kill in range(1, 11):
         with running(*args, cwd=tmp_path) as process:
-            await until(log_directory(store, "r"), lambda event, kill=kill: event.epoch == kill and event.seq % 37 == 0)
+            await until(log_directory(store, "r"), nth_success(kill, 2))
             process.kill()
             process.wait()
         args = ["replay", "r", "--restart", "--quiet", "--store", str(store)]
     done = orch(*args, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == sum(range(120))
-    assert executions(tmp_path / "counts") == dict.fromkeys(range(120), 1)
+    assert json.loads(done.stdout) == sum(range(300))
+    assert executions(tmp_path / "counts") == dict.fromkeys(range(300), 1)
 
 
 def agent_of(store: Path) -> int:
-    """Process id of the store's agent: it says so in its journal's directory."""
-    (path,) = store.glob("agents/*/agent.pid")
-    return int(path.read_text().split()[0])
+    """Process id of the store's agent: whoever listens on its socket."""
+    connection = connect(runtime_directory(str(store), "", os.environ))
+    assert connection is not None
+    with connection:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid
 
 
 async def test_leader_and_agent_killed_together(tmp_path: Path) -> None:
@@ -130,17 +144,17 @@ async def test_second_leader_is_refused(tmp_path: Path) -> None:
 
 async def test_stopped_leader_that_wakes_up_finds_itself_fenced(tmp_path: Path) -> None:
     store = tmp_path / "s"
-    with running(*start_args(tmp_path, 60, 0.5), cwd=tmp_path) as first:
+    with running(*start_args(tmp_path, 300, 0.5), cwd=tmp_path) as first:
         await until(log_directory(store, "r"), lambda event: isinstance(event, Succeeded))
         first.send_signal(signal.SIGSTOP)
         second = orch("replay", "r", "--restart", "--quiet", "--take-over", "--store", store, cwd=tmp_path)
         assert second.returncode == 0, second.stderr
-        assert json.loads(second.stdout) == sum(range(60))
+        assert json.loads(second.stdout) == sum(range(300))
         before = list(read(log_directory(store, "r")))
         first.send_signal(signal.SIGCONT)
         out, err = first.communicate(timeout=30)
     assert first.returncode == 3, err
     assert out == ""
     assert list(read(log_directory(store, "r"))) == before
-    assert executions(tmp_path / "counts") == dict.fromkeys(range(60), 1)
+    assert executions(tmp_path / "counts") == dict.fromkeys(range(300), 1)
     assert status(store, "r")["state"] == "succeeded"
