@@ -15,7 +15,7 @@ from orch.api import Orchestrator
 from orch.bus.events import Closed, Ended, Event, Requested
 from orch.bus.reader import read
 from orch.bus.tail import follow
-from orch.cli.common import find_run, find_store, say, store_option, who
+from orch.cli.common import collect_again, find_run, find_store, say, store_option, who
 from orch.cli.parser import Parser, common_options
 from orch.cli.summary import leader_alive
 from orch.errors import RunBusy
@@ -49,6 +49,7 @@ def execute(command: str, arguments: Sequence[str]) -> int:
     options = parser.read(arguments)
     store = find_store(options.store)
     run = find_run(store, options.run)
+    collect_again()
     return anyio.run(_Wish(store, run, command).pursue)
 
 

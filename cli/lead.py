@@ -17,7 +17,7 @@ import anyio
 import anyio.abc
 
 from orch.api import Orchestrator, Run
-from orch.cli.common import say, store_option
+from orch.cli.common import collect_again, say, store_option
 from orch.cli.progress import Progress, summary_line
 from orch.errors import OrchError
 from orch.store.file import FileStore
@@ -40,15 +40,19 @@ class Face:
     @classmethod
     def of(cls, options: argparse.Namespace, store: FileStore) -> Self:
         """From the command line. Raises `UserError`."""
-        from orch.cli.export import out_directory
-
         return cls(
             store,
             quiet=options.quiet,
-            out=out_directory(options.out) if options.out is not None else None,
+            out=cls._out(options.out) if options.out is not None else None,
             level=options.log_level,
             log=options.log_file or "",
         )
+
+    @staticmethod
+    def _out(text: str) -> Path:
+        from orch.cli.export import out_directory
+
+        return out_directory(text)
 
     def say(self, text: str) -> None:
         """A line, unless nothing is wanted."""
@@ -57,11 +61,16 @@ class Face:
 
     def print(self, run: Run) -> None:
         """The result, exported where that is wanted."""
-        from orch.cli.export import Exporter
         from orch.cli.result import load_shown, print_result
 
-        place = Exporter(self.store, self.out) if self.out else lambda ref: str(self.store.local_path(ref.path))
-        print_result(load_shown(run, self.store), place)
+        print_result(load_shown(run, self.store), self._place())
+
+    def _place(self) -> Callable[[Any], str]:
+        if self.out is None:
+            return lambda ref: str(self.store.local_path(ref.path))
+        from orch.cli.export import Exporter
+
+        return Exporter(self.store, self.out)
 
 
 class _Ending:
@@ -102,6 +111,7 @@ async def _lead(store: FileStore, settings: Mapping[str, Any], begin: Begin, fac
         try:
             async with Orchestrator(store.root, **settings) as orchestrator:
                 ending.run = run = await begin(orchestrator)
+                collect_again()
                 face.say(f"orch: run {run.id}{store_option(store)}")
                 await _watch(run, face, ending)
         except Exception as error:  # noqa: BLE001 - raised again outside of the loop, without a group around it

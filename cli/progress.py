@@ -16,10 +16,11 @@ import anyio.to_thread
 
 from orch.api import Run
 from orch.cli.common import say
+from orch.cli.summary import wants
 from orch.clock import system_clock
-from orch.sizes import format_duration, format_size
+from orch.sizes import format_duration
 from orch.state.law import JobState
-from orch.state.model import Job, State
+from orch.state.model import State
 from orch.state.status import explain, seconds_since
 
 S = JobState
@@ -156,15 +157,6 @@ def stuck(state: State, now: str) -> Iterator[str]:
     if first is not None:
         row = state.jobs[first]
         yield f"  nothing runs: {row.label} wants {wants(row)}; {explain(state, row)} (orch why {row.id})"
-
-
-def wants(row: Job) -> str:
-    """What a job asks for."""
-    resources = row.resources
-    parts = [f"{resources.cores:g} cores"]
-    parts += [f"{format_size(size)} of {name}" for name, size in
-              (("memory", resources.memory), ("disk", resources.disk)) if size]  # fmt: skip
-    return ", ".join(parts)
 
 
 def summary_line(run: Run, seconds: float) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
-from orch.cli.common import find_log, find_run, find_store, who
+from orch.cli.common import find_log, find_run, find_store, say, who
 from orch.cli.parser import Parser, UsageError, common_options, natural
 from orch.cli.settings import add_faces, add_settings, settings
 
@@ -68,12 +70,30 @@ def inspect(options: argparse.Namespace) -> int:
     return 0
 
 
+def _names(directory: Path, given: dict[str, str]) -> list[str]:
+    """Variables that jobs are to have. Values are never stored: what is neither given now nor set here is missing."""
+    from orch.bus.events import Created
+    from orch.bus.reader import read
+
+    before: list[str] = []
+    for event in read(directory, to_seq=10):
+        if isinstance(event, Created):
+            before = event.settings.get("set_env", [])
+    for name in before:
+        if name not in given and name not in os.environ:
+            say(f"orch: warning: the run was begun with --set-env {name}, which is not set here: give it again")
+    return list(dict.fromkeys([*before, *given]))
+
+
 def restart(options: argparse.Namespace) -> int:
     """Carry the run on."""
+    from orch.store.layout import log_dir
+
     store = find_store(options.store)
     run = find_run(store, options.run)
     given = settings(options)
-    overrides = {**given, "set_env": list(given["set_env"])} if "set_env" in given else given  # values are never stored
+    directory = store.local_path(log_dir(run))
+    overrides = {**given, "set_env": _names(directory, given.get("set_env", {}))}
     from orch.api import Orchestrator, Run
     from orch.cli.lead import Face, lead
 

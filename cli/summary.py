@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from orch.sizes import format_size
 from orch.state.law import JobState
-from orch.state.model import State
+from orch.state.model import Job, State
 from orch.state.status import JobStatus, statuses
 
 SHOWN = [state for state in JobState if state is not JobState.ADDED]
@@ -100,6 +101,15 @@ def counts_line(summary: Summary) -> str:
     parts = [f"{count} {name}" for name, count in summary.counts.items() if count]
     jobs = f"{summary.jobs_total} job" + ("" if summary.jobs_total == 1 else "s")
     return f"{jobs}: {', '.join(parts)}" if parts else jobs
+
+
+def wants(row: Job) -> str:
+    """What a job asks for."""
+    resources = row.resources
+    parts = [f"{resources.cores:g} cores"]
+    parts += [f"{format_size(size)} of {name}" for name, size in
+              (("memory", resources.memory), ("disk", resources.disk)) if size]  # fmt: skip
+    return ", ".join(parts)
 
 
 def as_json(value: Any) -> str:

@@ -12,7 +12,7 @@ import msgspec
 from orch.bus.codec import Unknown, type_name
 from orch.bus.events import Added, Closed, Ended, Event
 from orch.bus.reader import read
-from orch.cli.common import find_log
+from orch.cli.common import collect_again, find_log
 from orch.cli.eventline import event_json, event_line
 from orch.cli.parser import Parser, common_options, natural
 
@@ -99,6 +99,7 @@ class _Over(Exception):
 def _follow(directory: Path, printer: Printer) -> None:
     import anyio
 
+    collect_again()
     anyio.run(follow_to_end, directory, printer)
 
 

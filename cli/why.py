@@ -9,6 +9,7 @@ from orch.cli.common import find_job, find_run, find_store, store_option
 from orch.cli.outputs import blob_of, output_at, where
 from orch.cli.parser import Parser, UsageError, common_options
 from orch.cli.render import date_time
+from orch.cli.summary import wants
 from orch.history import fold_quickly
 from orch.sizes import format_duration, format_size
 from orch.state.law import JobState
@@ -48,6 +49,8 @@ def _explanation(store: FileStore, run: str, state: State, row: Job) -> Iterator
         yield from _chain(state, row)
     elif row.state is JobState.SKIPPED and row.because in state.jobs:
         yield f"           see: orch why {run} {row.because}{store_option(store)}"
+    elif row.state in (JobState.READY, JobState.SUBMITTING, JobState.QUEUED):
+        yield f"  wants    {wants(row)}"
     if row.attempt:
         yield from _attempt(row)
     if row.output_seq:

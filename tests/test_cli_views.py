@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.handmade import created, mixed, write_run
@@ -250,5 +252,32 @@ def test_why_not_yet(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "→ after [5] is waiting" in out
     assert "→ slow [4] is running" in out
+    assert main(["why", "6"]) == 0
+    assert "wants    1 cores" in capsys.readouterr().out
     assert main(["why", "3"]) == 0
     assert "see: orch why r 2" in capsys.readouterr().out
+
+
+def examples() -> list[dict[str, Any]]:
+    """The JSON objects in the commands' documentation, by their order."""
+    text = (Path(__file__).parent.parent / "docs" / "commands.md").read_text()
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)]
+
+
+@pytest.mark.usefixtures("store")
+def test_the_documentation_shows_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    event, run, status = examples()
+    assert main(["tail", "--json", "--type", "running"]) == 0
+    shown = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert list(shown) == list(event)
+    assert main(["list", "--json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert list(shown) == list(run)
+    assert list(shown["counts"]) == list(run["counts"])
+    assert list(shown["leader"]) == list(run["leader"])
+    assert main(["status", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert list(shown) == [*run, "jobs"]
+    assert list(shown["jobs"]["2"]) == list(status["jobs"]["2"])
+    assert main(["replay", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == shown
