@@ -46,7 +46,7 @@ def guarded(command: Callable[[], int], *, debug: Callable[[], bool]) -> int:
         _complain(error)
         return error.exit_code
     except BrokenPipeError:
-        _forget_stdout()
+        forget_stdout()
         return 0
     except KeyboardInterrupt:
         say("orch: interrupted")
@@ -62,8 +62,10 @@ def _unexpected(error: BaseException, *, debug: bool) -> int:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, BrokenPipeError):
-        _forget_stdout()
+        forget_stdout()
         return 0
+    if isinstance(error, OSError) and not _flushed():
+        forget_stdout()
     if debug:
         _traceback()
     if isinstance(error, OrchError):
@@ -93,8 +95,26 @@ def _traceback() -> None:
     traceback.print_exc(file=sys.stderr)
 
 
-def _forget_stdout() -> None:
-    """The reader of our output has gone: what is still buffered must not complain when the interpreter ends."""
+def prepare_streams() -> None:
+    """Streams may be closed, or know few characters; neither is a reason to fail."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process lives
+        else:
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flushed() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
+
+
+def forget_stdout() -> None:
+    """Our output cannot be written any more: what is still buffered must not complain when the interpreter ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -84,6 +84,9 @@ class _Wish:
             if state.outcome:
                 say(f"run {self._run} has ended already: {state.outcome}")
                 return 0
+            if self._what == "stop" and state.closed == "stopped":
+                self._say("")
+                return 0
             try:
                 if leader_alive(self._directory):
                     outcome = await self._ask(state)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from orch.cli.common import guarded
+from orch.cli.common import guarded, prepare_streams
 from orch.cli.parser import UsageError, did_you_mean
 
 COMMANDS = {
@@ -39,6 +39,8 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point. Gives the exit code; raises `SystemExit` for help and nothing else."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        prepare_streams()
     with no_collector(only_if=argv is None):
         return guarded(lambda: dispatch(arguments), debug=lambda: _wants_debug(arguments))
 
@@ -70,6 +72,10 @@ def dispatch(arguments: Sequence[str]) -> int:
         if name.startswith("-"):
             raise UsageError(f"the command comes first, then its options: orch COMMAND {name} …; see: orch --help")
         raise UsageError(f"orch has no command {name!r}{did_you_mean(name, COMMANDS)}; see: orch --help")
+    if name == "run":  # the planner's interpreter gets ready while this one does
+        from orch.planner_process import start_early
+
+        start_early()
     module: Command = importlib.import_module(COMMANDS[name][0])
     return module.execute(name, rest)
 

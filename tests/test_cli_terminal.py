@@ -168,3 +168,25 @@ def test_a_reader_of_the_result_that_goes_away(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+def test_streams_that_are_not_what_they_should_be(tmp_path: Path) -> None:
+    (tmp_path / "wf.py").write_text(ECHO)
+
+    def shell(command: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "ORCH": " ".join(ORCH), "PYTHONIOENCODING": "ascii", "ORCH_TEST_WORD": "ä"}
+        return subprocess.run(["sh", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+
+    done = shell("$ORCH run --quiet --name 'grün' wf.py --seconds 0")
+    assert (done.returncode, done.stdout) == (0, '"\\u00e4"\n'), done.stderr
+    listed = shell("$ORCH list")
+    assert listed.returncode == 0
+    assert "gr\\xfcn" in listed.stdout
+    full = shell("$ORCH list > /dev/full")
+    assert full.returncode == 6
+    assert full.stderr.startswith("orch: No space left on device")
+    assert full.stderr.count("\n") == 1
+    closed = shell("$ORCH list >&- 2>&-")
+    assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "")
+    silent = shell("$ORCH list nothing 2>&-")
+    assert (silent.returncode, silent.stdout) == (2, "")
