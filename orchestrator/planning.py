@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
-import anyio.abc
 import msgspec
 
 from orch import errors
 from orch.attempt import Place, Plan
 from orch.authoring.pickling import dumps, explain
 from orch.errors import WorkflowError
-from orch.work.framing import HEADER, Answer, Describe, Described, Made, MakePlan, Request, Trouble, encode
+from orch.planner_process import PlannerProcess, take
+from orch.work.framing import HEADER, Answer, Describe, Described, Load, Made, MakePlan, Request, Trouble, encode
 from orch.work.options import Description, Parameter
 
 __all__ = ["Description", "Parameter", "Planner", "pack_arguments"]
@@ -31,7 +31,7 @@ _TAIL = 4096
 class Planner:
     """A planner process. Use as `async with Planner.open(...) as planner`."""
 
-    def __init__(self, process: anyio.abc.Process, echo: Callable[[bytes], None]) -> None:
+    def __init__(self, process: PlannerProcess, echo: Callable[[bytes], None]) -> None:
         self._process = process
         self._echo = echo
         self._tail = b""
@@ -46,22 +46,18 @@ class Planner:
         cwd: str,
         echo: Callable[[bytes], None] | None = None,
     ) -> AsyncIterator[Planner]:
-        """Start a planner that imports the workflow from the directory `bundle`.
+        """Have a planner import the workflow from the directory `bundle`.
 
         `echo` gets what user code prints (default: to this process's stderr). Leaving the block ends the process and
         everything that it has started.
         """
-        process = await anyio.open_process(
-            [sys.executable, "-P", "-m", "orch.work.planner", os.fspath(bundle)],
-            env=dict(environment),
-            cwd=cwd or None,
-            start_new_session=True,  # Ctrl-C is the leader's to handle
-        )
-        planner = cls(process, echo or _to_stderr)
+        planner = cls(take(environment), echo or _to_stderr)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(planner._drain)
                 try:
+                    with contextlib.suppress(BrokenPipeError):  # the first question finds out
+                        await planner._process.send(encode(Load(os.fspath(bundle), dict(environment), cwd)))
                     yield planner
                 finally:
                     with anyio.CancelScope(shield=True):
@@ -86,12 +82,11 @@ class Planner:
         return answer.plan
 
     async def _ask(self, request: Request) -> Answer:
-        assert self._process.stdin is not None
         try:
-            await self._process.stdin.send(encode(request))
+            await self._process.send(encode(request))
             header = await self._read(HEADER.size)
             data = await self._read(HEADER.unpack(header)[0])
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ConnectionError):
+        except (EOFError, BrokenPipeError):
             raise await self._died() from None
         answer: Answer = msgspec.msgpack.decode(data, type=Answer)
         if isinstance(answer, Trouble):
@@ -99,10 +94,11 @@ class Planner:
         return answer
 
     async def _read(self, count: int) -> bytes:
-        assert self._process.stdout is not None
         parts = []
         while count:
-            part = await self._process.stdout.receive(min(count, 1024 * 1024))
+            part = await self._process.receive(count)
+            if not part:
+                raise EOFError
             parts.append(part)
             count -= len(part)
         return b"".join(parts)
@@ -119,35 +115,21 @@ class Planner:
         )
 
     async def _drain(self) -> None:
-        assert self._process.stderr is not None
         try:
-            async for data in self._process.stderr:
+            while data := await self._process.receive_errors():
                 self._tail = (self._tail + data)[-_TAIL:]
                 self._echo(data)
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            return  # the planner was ended
         finally:
             self._silent.set()
 
     async def _end(self) -> None:
-        try:
-            await self._leave_or_kill()
-        finally:
-            await self._process.aclose()
-
-    async def _leave_or_kill(self) -> None:
         """Let the process leave; then end what is left of it, and what it has started."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(anyio.BrokenResourceError, ConnectionError):
-            await self._process.stdin.aclose()
+        self._process.close_stdin()
         with anyio.move_on_after(GRACE):
             await self._process.wait()
             await self._silent.wait()
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
         await self._process.wait()
-
 
 def pack_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
     """A workflow's arguments, pickled for `Planner.plan`. Raises `WorkflowError` that names what cannot be."""

@@ -12,6 +12,14 @@ from orch.work.options import Description
 HEADER = struct.Struct("!Q")
 
 
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """The first message, which has no answer: import the bundle in this directory, with this environment, in `cwd`."""
+
+    bundle: str
+    environment: dict[str, str]
+    cwd: str
+
+
 class Describe(msgspec.Struct, frozen=True, tag=True):
     """Which options has the workflow?"""
 
@@ -44,7 +52,7 @@ class Trouble(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Request = Describe | MakePlan
+Request = Load | Describe | MakePlan
 Answer = Described | Made | Trouble
 
 

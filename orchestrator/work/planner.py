@@ -1,6 +1,6 @@
 """The planner: a short-lived process that imports a workflow and runs its function once, to make the root graph.
 
-Started by the leader as `python -P -m orch.work.planner BUNDLE`; requests come on stdin, answers go to what was
+Started by the leader as `python -P -m orch.work.planner`; requests come on stdin, answers go to what was
 stdout. What user code prints goes to stderr.
 """
 
@@ -20,7 +20,7 @@ from orch.authoring.scope import Scope
 from orch.errors import OrchError, WorkflowError
 from orch.work.context import Context, Who
 from orch.work.execute import call_function
-from orch.work.framing import HEADER, Answer, Describe, Described, Made, MakePlan, Request, Trouble, encode
+from orch.work.framing import HEADER, Answer, Describe, Described, Load, Made, MakePlan, Request, Trouble, encode
 from orch.work.guard import set_busy
 from orch.work.loader import LoadedWorkflow, load
 from orch.work.options import describe, parse_argv
@@ -33,9 +33,12 @@ T = TypeVar("T")
 def main() -> None:
     """Serve until the leader closes the pipe."""
     requests, answers = _take_pipes()
-    loaded = _attempt(lambda: load(sys.argv[1]))
+    loaded: LoadedWorkflow | Trouble = Trouble("WorkflowError", "nothing was loaded")
     while header := requests.read(HEADER.size):
         request = msgspec.msgpack.decode(requests.read(HEADER.unpack(header)[0]), type=Request)
+        if isinstance(request, Load):
+            loaded = _load(request)
+            continue
         answers.write(encode(loaded if isinstance(loaded, Trouble) else _answer(loaded, request)))
         answers.flush()
     sys.stderr.flush()
@@ -53,7 +56,16 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
 
 
-def _answer(loaded: LoadedWorkflow, request: Request) -> Answer:
+def _load(request: Load) -> LoadedWorkflow | Trouble:
+    for name in os.environ.keys() - request.environment.keys():
+        del os.environ[name]
+    os.environ.update(request.environment)
+    if request.cwd:
+        os.chdir(request.cwd)
+    return _attempt(lambda: load(request.bundle))
+
+
+def _answer(loaded: LoadedWorkflow, request: Describe | MakePlan) -> Answer:
     def answer() -> Answer:
         if isinstance(request, Describe):
             return Described(describe(loaded.workflow().__wrapped__))
