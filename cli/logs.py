@@ -14,6 +14,7 @@ from orch.bus.reader import read
 from orch.cli.common import find_job, find_run, find_store, say
 from orch.cli.outputs import STREAMS, Output, blob_of, output_at, outputs
 from orch.cli.parser import Parser, UsageError, common_options, natural
+from orch.cli.render import clock_time
 from orch.errors import NoSuchJob
 from orch.history import fold_quickly
 from orch.sizes import format_size
@@ -59,10 +60,12 @@ def _one(store: FileStore, run: str, job: str, attempt: int | None) -> int:
     row = find_job(state, job)
     found = _chosen(directory, row, attempt)
     if found is None:
-        return _nothing(state, row, attempt)
-    _note_live(row, found)
-    for stream in STREAMS:
-        _print(store, row, found, stream)
+        _nothing(state, row, attempt)
+    else:
+        _note_live(row, found)
+        for stream in STREAMS:
+            _print(store, row, found, stream)
+    _print_logged(directory, row, attempt or (found.attempt if found else row.attempt))
     return 0
 
 
@@ -72,7 +75,7 @@ def _chosen(directory: Path, row: Job, attempt: int | None) -> Output | None:
     return next((o for o in outputs(read(directory)) if o.job == row.id and o.attempt == attempt), None)
 
 
-def _nothing(state: State, row: Job, attempt: int | None) -> int:
+def _nothing(state: State, row: Job, attempt: int | None) -> None:
     if attempt is not None and attempt > row.attempt:
         raise NoSuchJob(f"job {row.label} has had {row.attempt} attempts; there is no attempt {attempt}")
     if row.state in LIVE:
@@ -81,7 +84,19 @@ def _nothing(state: State, row: Job, attempt: int | None) -> int:
         from orch.state.status import explain
 
         say(f"job {row.label} has not run yet: it is {row.state} ({explain(state, row) or 'nothing to say'})")
-    return 0
+
+
+def _print_logged(directory: Path, row: Job, attempt: int) -> None:
+    """What the attempt has said by `context().log` and `log_stream`, also while it runs."""
+    said = [
+        event
+        for event in read(directory, from_seq=row.added_seq)
+        if isinstance(event, ev.Logged) and event.job == row.id and event.attempt == attempt
+    ]
+    if said:
+        say(f"== job {row.label}, attempt {attempt}: log, {len(said)} line{'s' if len(said) > 1 else ''}")
+    for event in said:
+        say(f"{clock_time(event.time)} {event.stream or event.level}: {event.text}")
 
 
 def _note_live(row: Job, shown: Output) -> None:

@@ -72,10 +72,6 @@ def dispatch(arguments: Sequence[str]) -> int:
         if name.startswith("-"):
             raise UsageError(f"the command comes first, then its options: orch COMMAND {name} …; see: orch --help")
         raise UsageError(f"orch has no command {name!r}{did_you_mean(name, COMMANDS)}; see: orch --help")
-    if name == "run":  # the planner's interpreter gets ready while this one does
-        from orch.planner_process import start_early
-
-        start_early()
     module: Command = importlib.import_module(COMMANDS[name][0])
     return module.execute(name, rest)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orch.cli.parser import Parser, UsageError, common_options
 from orch.cli.settings import add_faces, add_settings, pairs, settings
+from orch.planner_process import start_early
 
 if TYPE_CHECKING:
     from orch.bundle import Source
@@ -22,6 +23,7 @@ def execute(_command: str, arguments: Sequence[str]) -> int:
     count = parser.split(arguments, last="-m")
     options = parser.read(arguments[:count])
     target, rest = _target(parser, options, arguments[count:])
+    start_early()  # its interpreter gets ready while this one imports the rest
     if any(token in HELP for token in rest):
         from orch.cli.workflow_help import show_help
 

@@ -79,6 +79,14 @@ def test_a_damaged_run_can_be_deleted(root: Path, capsys: pytest.CaptureFixture[
     assert not (root / "runs" / "r").exists()
 
 
+def test_a_run_that_never_began_can_be_deleted(root: Path) -> None:
+    (root / "runs" / "half" / "log").mkdir(parents=True)
+    (root / "runs" / "empty").mkdir()
+    for run in ("half", "empty"):
+        assert main(["clean", run, "--yes"]) == 0
+    assert [path.name for path in (root / "runs").iterdir()] == ["r"]
+
+
 # Garbage -----------------------------------------------------------------------------------------------------------
 
 

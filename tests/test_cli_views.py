@@ -170,6 +170,8 @@ def test_logs_go_where_they_came_from(capsys: pytest.CaptureFixture[str]) -> Non
     assert said.out == "out 1\n"
     assert "err 1\n" in said.err
     assert "== job fetch one [1], attempt 1 (succeeded): stdout, 6 B" in said.err
+    assert "== job fetch one [1], attempt 1: log, 1 line" in said.err
+    assert "info: half way" in said.err
 
 
 @pytest.mark.parametrize(("attempt", "lines"), [("1", ["try 1"]), ("2", ["line 0", "line 59"])])
