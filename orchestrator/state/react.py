@@ -84,13 +84,12 @@ def finished(state: State, row: Job, outcome: Outcome, retries: int, refuse: Ref
     """The end of the live attempt of `row`."""
     if outcome.reason is not Reason.FINISHED:
         return _ended(row, outcome, state.cancelling)
+    if not consistent(outcome):
+        text = "the outcome names jobs that it does not have: it was made by something else than this version of orch"
+        return _ended(row, _instead(outcome, Reason.PARTITION, text), state.cancelling)
     problem = impossible(outcome.jobs, refuse)
     if problem:
-        failed = Outcome(
-            key=row.key, reason=Reason.FAILED, message=problem, usage=outcome.usage, stdout=outcome.stdout,
-            stderr=outcome.stderr,
-        )  # fmt: skip
-        return _ended(row, failed, state.cancelling)
+        return _ended(row, _instead(outcome, Reason.FAILED, problem), state.cancelling)
     base = state.next_job
     jobs = added(outcome.jobs, base, row.id, row.attempt, retries)
     warned = [ev.Warned(message=text, job=row.id) for text in outcome.warnings]
@@ -107,6 +106,28 @@ def finished(state: State, row: Job, outcome: Outcome, retries: int, refuse: Ref
         stderr=outcome.stderr,
     )
     return [*warned, *jobs, succeeded]
+
+
+def consistent(outcome: Outcome) -> bool:
+    """Do its positions name its own new jobs, each job needing only earlier ones (so that there is no cycle)?"""
+    count = len(outcome.jobs)
+    return (
+        all(0 <= ref < count for ref in outcome.refs)
+        and (not outcome.alias or len(outcome.refs) == 1)
+        and all(0 <= need < position for position, job in enumerate(outcome.jobs) for need in job.needs)
+    )
+
+
+def _instead(outcome: Outcome, reason: Reason, message: str) -> Outcome:
+    """The outcome of an attempt that was not as good as it says."""
+    return Outcome(
+        key=outcome.key,
+        reason=reason,
+        message=message,
+        usage=outcome.usage,
+        stdout=outcome.stdout,
+        stderr=outcome.stderr,
+    )
 
 
 def _ended(row: Job, outcome: Outcome, cancelling: bool) -> list[ev.Event]:
