@@ -9,10 +9,10 @@ from orch.cli.common import find_job, find_run, find_store, store_option
 from orch.cli.outputs import blob_of, output_at, where
 from orch.cli.parser import Parser, UsageError, common_options
 from orch.cli.render import date_time
-from orch.cli.summary import wants
+from orch.cli.summary import leader_alive, run_state, wants
 from orch.history import fold_quickly
 from orch.sizes import format_duration, format_size
-from orch.state.law import JobState
+from orch.state.law import ACTIVE, JobState
 from orch.state.model import Job, State
 from orch.state.status import explain
 from orch.store.file import FileStore
@@ -45,6 +45,8 @@ def _explanation(store: FileStore, run: str, state: State, row: Job) -> Iterator
     why = explain(state, row)
     if why:
         yield f"  why      {why}"
+    if row.state in ACTIVE:
+        yield from _run(store, run, state)
     if row.state in (JobState.WAITING, JobState.SUCCEEDED):
         yield from _chain(state, row)
     elif row.state is JobState.SKIPPED and row.because in state.jobs:
@@ -55,6 +57,15 @@ def _explanation(store: FileStore, run: str, state: State, row: Job) -> Iterator
         yield from _attempt(row)
     if row.output_seq:
         yield from _output(store, run, row)
+
+
+def _run(store: FileStore, run: str, state: State) -> Iterator[str]:
+    """The run itself may be why."""
+    how = run_state(state, leader_alive(store.local_path(log_dir(run))))
+    if how in ("stopped", "interrupted"):
+        yield f"  run      {how}; carry it on: orch replay {run} --restart{store_option(store)}"
+    elif how == "paused":
+        yield f"  run      paused; let it go on: orch resume {run}{store_option(store)}"
 
 
 def _chain(state: State, row: Job) -> Iterator[str]:

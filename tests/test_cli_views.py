@@ -260,6 +260,22 @@ def test_why_not_yet(capsys: pytest.CaptureFixture[str]) -> None:
     assert "see: orch why r 2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("last", "reason", "words"),
+    [
+        ([], "stopped", "stopped; carry it on: orch replay r --restart"),
+        ([], "left", "interrupted; carry it on"),
+        ([ev.Requested(what="pause")], "", "paused; let it go on: orch resume r"),
+    ],
+)
+def test_why_the_whole_run_does_not_move(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], last: list[ev.Event], reason: str, words: str
+) -> None:
+    write_run(tmp_path, "r", [*mixed(), *last], close=reason)
+    assert main(["why", "6", "--store", str(tmp_path)]) == 0
+    assert f"run      {words}" in capsys.readouterr().out
+
+
 def examples() -> list[dict[str, Any]]:
     """The JSON objects in the commands' documentation, by their order."""
     text = (Path(__file__).parent.parent / "docs" / "commands.md").read_text()
