@@ -25,3 +25,8 @@ def test_an_outcome_that_names_what_it_has_not_is_seen(outcome: Outcome) -> None
 def test_an_outcome_of_ours_is_consistent() -> None:
     jobs = [NewJob(kind="a"), NewJob(kind="b", needs=[0])]
     assert consistent(Outcome(key="r.1.1", reason=Reason.FINISHED, refs=[1, 0], jobs=jobs))
+
+
+def test_new_jobs_may_stand_in_any_order() -> None:
+    jobs = [NewJob(kind="a", needs=[2, 1]), NewJob(kind="b", needs=[2]), NewJob(kind="c")]
+    assert consistent(Outcome(key="r.1.1", reason=Reason.FINISHED, refs=[0], jobs=jobs))

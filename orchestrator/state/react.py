@@ -109,13 +109,32 @@ def finished(state: State, row: Job, outcome: Outcome, retries: int, refuse: Ref
 
 
 def consistent(outcome: Outcome) -> bool:
-    """Do its positions name its own new jobs, each job needing only earlier ones (so that there is no cycle)?"""
+    """Do its positions name its own new jobs, and does none of those wait for itself?"""
     count = len(outcome.jobs)
     return (
         all(0 <= ref < count for ref in outcome.refs)
         and (not outcome.alias or len(outcome.refs) == 1)
-        and all(0 <= need < position for position, job in enumerate(outcome.jobs) for need in job.needs)
+        and all(0 <= need < count for job in outcome.jobs for need in job.needs)
+        and _acyclic(outcome.jobs)
     )
+
+
+def _acyclic(jobs: list[NewJob]) -> bool:
+    """Can the jobs be put in an order? Ours are: each needs only earlier ones."""
+    if all(need < position for position, job in enumerate(jobs) for need in job.needs):
+        return True
+    missing = [len(job.needs) for job in jobs]
+    users: list[list[int]] = [[] for _ in jobs]
+    for position, job in enumerate(jobs):
+        for need in job.needs:
+            users[need].append(position)
+    free = [position for position, number in enumerate(missing) if not number]
+    for position in free:  # grows while it is walked
+        for user in users[position]:
+            missing[user] -= 1
+            if not missing[user]:
+                free.append(user)
+    return len(free) == len(jobs)
 
 
 def _instead(outcome: Outcome, reason: Reason, message: str) -> Outcome:
