@@ -7,6 +7,7 @@ mark of an attempt which is over is killed, and again for what that leaves; once
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Protocol
 
@@ -31,6 +32,18 @@ from orch.work.surroundings import scratch_name
 
 STUBBORN = 10.0
 """Seconds after which an attempt counts as ended although something of it cannot be killed (a hung disk, mostly)."""
+
+
+LOOKS = 25
+"""How often a process without an environment is looked at again, some milliseconds apart."""
+
+
+@dataclasses.dataclass(slots=True)
+class Stray:
+    """A child without a mark: the attempts that it may be of, and how often it was looked at."""
+
+    suspects: set[str]
+    looks: int = 0
 
 
 class Listener(Protocol):
@@ -68,7 +81,7 @@ class Execution:
         self._pids: dict[int, Task] = {}
         self._marks: dict[str, Task] = {}
         self._ending: dict[str, Task] = {}
-        self._strays: dict[int, set[str]] = {}
+        self._strays: dict[int, Stray] = {}
         self._sweep_wanted = False
 
     # Starting -------------------------------------------------------------------------------------------------
@@ -147,15 +160,19 @@ class Execution:
         if task.pid in self._pids:
             processes.kill_child(task.pid)
         elif isinstance(task.place, Hired):
-            self._take_back(task.place)
-            if len(task.place.inflight) == 1:  # else it is over: the worker has taken the next one already
-                self.templates.kill(task.place)
+            worker = task.place
+            self._take_back(worker)
+            if len(worker.inflight) == 1 and worker.inflight[0] is task:
+                self.templates.kill(worker)  # else it was not taken yet, or is over and the next one was taken
         else:
             self.templates.kill(task)
 
     def _take_back(self, worker: Hired) -> None:
         """Queue again what waits in a worker; end what is not wanted of it."""
-        for task in reversed(self.workers.take_back(worker)):
+        tasks = self.workers.take_back(worker)
+        if tasks and tasks[0].phase is Phase.RUNNING and tasks[0].kill is None:
+            worker.give(tasks.pop(0))  # the worker was about to take it
+        for task in reversed(tasks):
             self._requeue(task)
 
     def _requeue(self, task: Task) -> None:
@@ -163,7 +180,9 @@ class Execution:
         if task.kill is not None:
             self._over(task)
             return
-        task.phase = Phase.QUEUED
+        if task.timer is not None:
+            task.timer.cancel()
+        task.phase, task.timer, task.started_at = Phase.QUEUED, None, 0.0
         self.admission.release(task)
         self.admission.add(task, first=True)
 
@@ -217,6 +236,8 @@ class Execution:
             return
         assert isinstance(holder, Hired)
         taken, behind = self.workers.gone(holder)
+        if behind and not taken and not holder.proven and status is not None:  # it would be so again and again
+            self._refuse(behind.pop(0), Reason.ERROR, f"a warm worker ended at once (status {status})")
         for task in reversed(behind):
             self._requeue(task)
         for task in taken:
@@ -254,45 +275,62 @@ class Execution:
         if not self._ending and not self._sweep_wanted:
             return
         self._sweep_wanted = False
-        alive = self._kill_leftovers()
+        held = self._kill_leftovers()
+        if self._loop.child_pending:  # the list of children may lack one, where another ended meanwhile (proc(5))
+            return
         now = time.monotonic()
         for task in list(self._ending.values()):
-            if task.key not in alive or now - task.ended_at > STUBBORN:
+            if task.key not in held or now - task.ended_at > STUBBORN:
                 del self._ending[task.key]
                 self._finish(task)
 
     def _kill_leftovers(self) -> set[str]:
-        """Kill strangers among our children that belong to no live attempt; the ended ones that had some."""
-        found: set[str] = set()
+        """Kill strangers among our children that belong to no live attempt; the ended ones that may have some."""
+        held: set[str] = set()
         for pid in self.strangers():
             mark = processes.tag(pid)
             task = self._marks.get(mark)
-            if task is not None and task.phase is Phase.ENDING:
-                task.left_behind = True
-                found.add(task.key)
-            elif task is not None or (not self._is_ours(mark) and self._may_be_of_live(pid)):
-                continue
+            if not mark.startswith(f"{self._agent}:"):
+                held |= self._judge_unmarked(pid)
+            elif task is None or task.phase is Phase.ENDING:
+                processes.kill_child(pid)
+                if task is not None:
+                    task.left_behind = True
+                    held.add(task.key)
+        return held
+
+    def _judge_unmarked(self, pid: int) -> set[str]:
+        """Without a mark, a stranger may be of any attempt that was live when it was first seen.
+
+        It is killed once none of them runs any more; those that are over wait for its end. A process that is just
+        executing a program shows no environment at all: such ones are looked at again first.
+        """
+        stray = self._strays.get(pid)
+        if stray is None:
+            suspects = {task.key for task in self.tasks.values() if task.phase in {Phase.RUNNING, Phase.ENDING}}
+            stray = self._strays[pid] = Stray(suspects)
+        over = stray.suspects & self._ending.keys()
+        if stray.looks < LOOKS and processes.has_no_environment(pid):
+            stray.looks += 1
+            self._look_again()
+        elif not any(self.tasks[key].phase is Phase.RUNNING for key in stray.suspects & self.tasks.keys()):
             processes.kill_child(pid)
-        return found
+            for key in over:
+                self._ending[key].left_behind = True
+        else:
+            return set()
+        return over
+
+    def _look_again(self) -> None:
+        def wanted() -> None:
+            self._sweep_wanted = True
+
+        self._loop.after(0.002, wanted)
 
     def strangers(self) -> list[int]:
         """Our children that we have not started: orphans that we were given."""
         known = (self._pids, self.templates.pids, self.templates.holders, self._scratch.helpers)
         return [pid for pid in processes.own_children() if not any(pid in each for each in known)]
-
-    def _is_ours(self, mark: str) -> bool:
-        return mark.startswith(f"{self._agent}:")
-
-    def _may_be_of_live(self, pid: int) -> bool:
-        """Without a mark, a stranger may be of any attempt that ran when it was first seen."""
-        if processes.is_zombie(pid):
-            return True
-        suspects = self._strays.get(pid)
-        running = {task.key for task in self.tasks.values() if task.phase is Phase.RUNNING}
-        if suspects is None:
-            suspects = self._strays[pid] = running | set(self._ending)
-        suspects &= running
-        return bool(suspects)
 
     def _finish(self, task: Task) -> None:
         outcome = conclude(task, self._store, self._host)

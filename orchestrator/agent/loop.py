@@ -73,6 +73,11 @@ class Loop:
         """Do something later."""
         return self.at(time.monotonic() + seconds, action)
 
+    @property
+    def child_pending(self) -> bool:
+        """Has a child ended of which `ended` has not been told yet?"""
+        return self._child_ended
+
     def stop(self) -> None:
         """Return from `run` at the end of this turn."""
         self._stopped = True

@@ -63,6 +63,11 @@ def tag(pid: int) -> str:
     return ""
 
 
+def has_no_environment(pid: int) -> bool:
+    """Does it show none: cleared, dead, or about to execute a program?"""
+    return not _read(f"/proc/{pid}/environ")
+
+
 def is_zombie(pid: int) -> bool:
     """Is it dead, or gone?"""
     fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()

@@ -40,6 +40,7 @@ class Hired:
         "inflight",
         "number",
         "pid",
+        "proven",
         "run",
         "sender",
         "shape",
@@ -53,6 +54,7 @@ class Hired:
         self.capture = capture
         self.inflight: deque[Task] = deque()
         self.ahead = 1
+        self.proven = False
         self.idle_since = 0.0
         self.feed, self._back = packets.pair()
         self.feed.settimeout(0)
@@ -130,6 +132,7 @@ class Workers:
         assert isinstance(worker, Hired)
         worker.inflight.popleft()
         worker.sender.flush()
+        worker.proven = True
         worker.ahead = min(MOST_AHEAD, worker.ahead * 2) if wall < QUICK else 1
         if not worker.inflight:
             worker.idle_since = time.monotonic()

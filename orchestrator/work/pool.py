@@ -28,12 +28,13 @@ from orch.work.execute import run_attempt
 
 
 def work(feed: socket.socket, answers: socket.socket, place: Place, mark: Callable[[str], None]) -> None:
-    """Run attempts until `feed` ends. `mark(key)`: carry the mark of that attempt."""
+    """Run attempts until `feed` ends. `mark(key)`: carry the mark of that attempt, or of none."""
     worker = _Worker(answers, place)
     while (packet := packets.receive(feed)) is not None:
         attempt = inside.decode_attempt(packet[0])
         mark(attempt.key)
         worker.run(attempt)
+        mark("")
 
 
 class _Worker:
