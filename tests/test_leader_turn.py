@@ -163,9 +163,10 @@ async def test_an_older_leader_is_fenced() -> None:
     assert batch.calls == [], "what it could not make durable it has not done"
 
 
-async def test_what_a_broken_turn_has_staged_is_not_committed_by_the_last_word() -> None:
-    batch = FakeBatch(lambda attempt: Outcome(key=attempt.key, reason=Reason.FINISHED, refs=[5]))  # nonsense
-    lives = Lives(plan([]), batch)
+async def test_what_a_broken_turn_has_staged_is_not_committed_by_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    nonsense = ev.Succeeded(job=1, attempt=1, refs=[5])
+    monkeypatch.setattr("orch.leader.leader.react", lambda _state, update, *_: [nonsense] * isinstance(update, Finished))
+    lives = Lives(plan([]), FakeBatch(fine))
     with pytest.raises(Exception, match="names job"):
         await lives.live()
     assert lives.leader is not None
@@ -430,8 +431,9 @@ async def test_new_jobs_that_ask_for_too_much_fail_the_attempt_that_made_them() 
     assert len(lives.state.jobs) == 1
 
 
-async def test_an_idle_leader_of_a_stuck_run_is_noticed() -> None:
-    """A job that needs itself can only come from a broken adapter; the fake says so instead of waiting for ever."""
+async def test_jobs_that_wait_for_themselves_can_only_come_from_a_broken_adapter_and_are_refused() -> None:
     body = Outcome(key="", reason=Reason.FINISHED, jobs=[NewJob(kind="ring", needs=[0], body=blob(0))], refs=[0])
-    with pytest.raises(Stalled):
-        await Lives(plan([]), FakeBatch(lambda _: body)).live()
+    lives = Lives(plan([]), FakeBatch(lambda _: body))
+    await lives.live()
+    assert [event.reason for event in lives.said(ev.Failed)] == ["PARTITION"]
+    assert lives.state.outcome == "failed"
