@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from support import jobs
+from support.agents import Lab, Signal, View
 
 from orch.adapters.contract import Queued, Started
 from orch.attempt import Attempt, Note, Outcome, Reason
 from orch.bundle import Source, freeze
-from support import jobs
-from support.agents import Lab, Signal, View
 
 FORMS = ["fork", "pool"]
 
@@ -259,9 +259,9 @@ async def test_what_waits_behind_a_slow_attempt_goes_to_another_worker(view: Vie
     for each in [*warm, *quick]:
         await view.outcome(each)
     assert slow.key not in view.outcomes
-    held.close()
     await view.session.cancel([slow.key])
     assert (await view.outcome(slow)).reason is Reason.KILLED
+    held.close()
 
 
 async def test_an_import_that_fails_fails_its_attempts_with_the_reason(view: View, lab: Lab) -> None:

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-from orch.attempt import Attempt, Outcome, Reason
 from support import jobs
 from support.agents import Lab, Signal, View, process_gone
+
+from orch.attempt import Attempt, Outcome, Reason
 
 FORMS = ["fork", "pool"]
 

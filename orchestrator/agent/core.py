@@ -233,6 +233,8 @@ class Agent:
             if key not in wanted:
                 self._drop(run, key)
         for key in keys:
+            if key in run.tasks:
+                run.tasks[key].unwanted = False
             self._tell(run, self._standing(run, key) or Unknown(key))
 
     def _drop(self, run: Run, key: str) -> None:

@@ -31,8 +31,8 @@ def pid() -> int:
 
 
 def shout(text: str) -> None:
-    print(text)
-    print(text.upper(), file=sys.stderr)
+    sys.stdout.write(f"{text}\n")
+    sys.stderr.write(f"{text.upper()}\n")
 
 
 def wait_for(path: str, said: str = "") -> str:
@@ -74,7 +74,7 @@ def flood(size: int) -> None:
     sys.stdout.flush()
     for _ in range(size >> 20):
         os.write(1, block)
-    print("\nthe end")
+    sys.stdout.write("\nthe end\n")
 
 
 def note(name: str, value: object) -> None:
