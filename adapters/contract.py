@@ -42,7 +42,7 @@ class Finished(msgspec.Struct, frozen=True, tag_field="t", tag="finished", gc=Fa
 
 
 class Unknown(msgspec.Struct, frozen=True, tag_field="t", tag="unknown", gc=False):
-    """Answer to `find`: neither the batch system nor any journal has ever heard of the key. It may be submitted again."""
+    """Answer to `find`: neither the batch system nor a journal has ever heard of the key; it may be submitted again."""
 
     key: str
 
@@ -131,5 +131,3 @@ def fits(wanted: Resources, capacity: Capacity) -> str:
     if wanted.disk > capacity.disk:
         short.append(f"disk: wanted {wanted.disk} bytes, available {capacity.disk} bytes")
     return "; ".join(short)
-
-

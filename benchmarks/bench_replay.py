@@ -20,7 +20,10 @@ from orch.state.decide import attempt_key
 async def write_log(directory: Path, jobs: int) -> int:
     """The log of a run of independent jobs, five events a job; the number of its events."""
     log = await Log.open(directory, run="bench", durability="relaxed")
-    added = [ev.Added(job=job, kind="noop", name=f"noop({job})", body=ev.Blob(data=b"x" * 60, size=60)) for job in range(1, jobs + 1)]
+    added = [
+        ev.Added(job=job, kind="noop", name=f"noop({job})", body=ev.Blob(data=b"x" * 60, size=60))
+        for job in range(1, jobs + 1)
+    ]
     await log.append([ev.Created(run="bench"), *added, ev.Planned(count=jobs)])
     value = ev.Blob(data=b"\x80\x05N.", size=4)
     for job in range(1, jobs + 1):
@@ -70,7 +73,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     figures = measure(args.jobs, args.rounds)
-    print(json.dumps(figures) if args.json else "\n".join(f"{name:<20}{value:>14,.0f}" for name, value in figures.items()))
+    print(
+        json.dumps(figures) if args.json else "\n".join(f"{name:<20}{value:>14,.0f}" for name, value in figures.items())
+    )
 
 
 if __name__ == "__main__":

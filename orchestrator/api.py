@@ -56,7 +56,7 @@ class Orchestrator:
         set_env: Mapping[str, str] | None = None,
         deploy: bool = True,
     ) -> None:
-        from orch.leader.launch import make_settings
+        from orch.leader.settings import make_settings
 
         self.store: FileStore = open_store(store)
         self._adapter_given = adapter
@@ -112,7 +112,7 @@ class Orchestrator:
         `args` and `params`, or as command-line tokens in `argv`. Returns once the run exists durably. Raises
         `UserError` (nothing is left behind then), `RunExists`, `SystemTrouble`.
         """
-        from orch.leader.launch import begin
+        from orch.leader.begin import begin
 
         opened = await begin(
             self.store,
@@ -143,7 +143,7 @@ class Orchestrator:
         those in the log. With `wish` (stop, cancel, pause, resume) no job is revived: the run is opened only to
         pursue the wish. Raises `NoSuchRun`, `RunBusy` (unless `take_over`), `LogDamaged`.
         """
-        from orch.leader.launch import carry_on
+        from orch.leader.carry_on import carry_on
 
         opened = await carry_on(
             self.store,

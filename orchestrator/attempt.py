@@ -137,7 +137,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", tag="note", gc=False):
-    """An annotation (`name`, `value`) or a log line (`level`, `value` is the text, `name` the stream) of a running attempt."""
+    """What a running attempt says: an annotation (`name`, `value`), or a line of log (`name` is the stream)."""
 
     key: str
     kind: str  # "annotate" or "log"

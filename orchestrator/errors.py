@@ -1,25 +1,25 @@
 """The tree of public exceptions, and the exit code that the command gives for each.
 
-    OrchError
-    ├── UserError              2   the command line, the workflow or its input is wrong
-    │   ├── SizeError              a size or duration that cannot be read
-    │   ├── WorkflowError          the workflow cannot be imported, planned or pickled
-    │   │   └── CallError          a job function was called with arguments that do not fit it
-    │   ├── GraphError             a cycle, a job passed to itself …
-    │   ├── ResourceError          more than this machine can ever give
-    │   └── NoSuchRun, RunExists, NoSuchJob, UnknownAdapter, UnknownStore
-    ├── RunFailed              1   the run ended, and jobs failed
-    ├── RunCancelled           5
-    ├── RunStopped           130   ended on Ctrl-C or `orch stop`; can be carried on
-    ├── RunBusy                3   another leader is alive
-    ├── Fenced                 3   a later leader has taken over
-    ├── LogDamaged             4   the log is broken before its tail
-    │   └── LogTooNew              a later version of orch wrote it
-    └── SystemTrouble          6   disk full, store gone, batch system gone
-        ├── LogTrouble             the log cannot be written or read
-        ├── StoreError
-        ├── NoSuchFile
-        └── AdapterError
+OrchError
+├── UserError              2   the command line, the workflow or its input is wrong
+│   ├── SizeError              a size or duration that cannot be read
+│   ├── WorkflowError          the workflow cannot be imported, planned or pickled
+│   │   └── CallError          a job function was called with arguments that do not fit it
+│   ├── GraphError             a cycle, a job passed to itself …
+│   ├── ResourceError          more than this machine can ever give
+│   └── NoSuchRun, RunExists, NoSuchJob, UnknownAdapter, UnknownStore
+├── RunFailed              1   the run ended, and jobs failed
+├── RunCancelled           5
+├── RunStopped           130   ended on Ctrl-C or `orch stop`; can be carried on
+├── RunBusy                3   another leader is alive
+├── Fenced                 3   a later leader has taken over
+├── LogDamaged             4   the log is broken before its tail
+│   └── LogTooNew              a later version of orch wrote it
+└── SystemTrouble          6   disk full, store gone, batch system gone
+    ├── LogTrouble             the log cannot be written or read
+    ├── StoreError
+    ├── NoSuchFile
+    └── AdapterError
 """
 
 from __future__ import annotations

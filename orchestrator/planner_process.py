@@ -122,7 +122,7 @@ def start_early() -> None:
 
 def take(environment: Mapping[str, str]) -> PlannerProcess:
     """The planner that was started early, if an interpreter with `environment` would be like it; else a new one."""
-    global _early  # noqa: PLW0603
+    global _early
     early, _early = _early, None
     if early is None:
         return PlannerProcess(environment)

@@ -131,6 +131,7 @@ class Planner:
         self._process.kill()
         await self._process.wait()
 
+
 def pack_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
     """A workflow's arguments, pickled for `Planner.plan`. Raises `WorkflowError` that names what cannot be."""
     if not args and not kwargs:

@@ -165,7 +165,11 @@ async def test_an_older_leader_is_fenced() -> None:
 
 async def test_what_a_broken_turn_has_staged_is_not_committed_by_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     nonsense = ev.Succeeded(job=1, attempt=1, refs=[5])
-    monkeypatch.setattr("orch.leader.leader.react", lambda _state, update, *_: [nonsense] * isinstance(update, Finished))
+
+    def react(_state: object, update: Update, *_: object) -> list[ev.Event]:
+        return [nonsense] if isinstance(update, Finished) else []
+
+    monkeypatch.setattr("orch.leader.leader.react", react)
     lives = Lives(plan([]), FakeBatch(fine))
     with pytest.raises(Exception, match="names job"):
         await lives.live()

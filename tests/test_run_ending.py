@@ -56,7 +56,7 @@ async def test_nothing_is_left_behind(tmp_path: Path, how: str) -> None:
         await until(log_directory(store, "r"), three_running())
         await until_ready(tmp_path)
         assert tagged(mark)
-        what = how.split()[0]
+        what = how.split(maxsplit=1)[0]
         if how == "ctrl-c":
             process.send_signal(signal.SIGINT)
         else:

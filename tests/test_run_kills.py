@@ -15,7 +15,7 @@ import pytest
 from support.command import log_directory, orch, running, status, until
 
 from orch.agent.paths import connect, runtime_directory
-from orch.bus.events import Event, Running, Succeeded
+from orch.bus.events import Event, Retrying, Running, Succeeded
 from orch.bus.reader import read
 
 FLOWS = Path(__file__).parent / "flows"
@@ -96,27 +96,24 @@ def agent_of(store: Path) -> int:
 async def test_leader_and_agent_killed_together(tmp_path: Path) -> None:
     """What had finished is not run again; what had not, is lost, and runs again."""
     store = tmp_path / "s"
-    with running(*start_args(tmp_path, 100, 0.3), cwd=tmp_path) as process:
-        seen: set[int] = set()
-
-        def enough(event: object) -> bool:
-            if isinstance(event, Succeeded):
-                seen.add(event.job)
-            return len(seen) >= 30
-
-        await until(log_directory(store, "r"), enough)
+    with running(*start_args(tmp_path, 300, 0.3, cores=0.2), cwd=tmp_path) as process:
+        seen = await until(log_directory(store, "r"), nth_success(1, 60))
         os.kill(agent_of(store), signal.SIGKILL)
         process.kill()
         process.wait()
-    before = executions(tmp_path / "counts")
+    finished = {event.job - 1 for event in seen if isinstance(event, Succeeded)}
     done = orch("replay", "r", "--restart", "--quiet", "--store", store, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == sum(range(100))
-    finished = {event.job - 1 for event in read(log_directory(store, "r")) if isinstance(event, Succeeded)}
-    assert set(range(100)) <= finished
+    assert json.loads(done.stdout) == sum(range(300))
     after = executions(tmp_path / "counts")
-    recorded = {event.job - 1 for event in read(log_directory(store, "r")) if isinstance(event, Succeeded)} & set(before)
-    assert {job: after[job] for job in recorded if job + 1 in seen} == {job: 1 for job in recorded if job + 1 in seen}
+    assert after.keys() == set(range(300))
+    assert {after[job] for job in finished} == {1}
+    events = list(read(log_directory(store, "r")))
+    lost = [event for event in events if isinstance(event, Retrying)]
+    assert lost
+    assert {(event.reason, event.charged) for event in lost} == {("LOST", False)}
+    again = {event.job - 1 for event in lost}
+    assert {after[job] for job in set(range(300)) - again} == {1}, "only what was lost ran again"
 
 
 async def test_agent_killed_alone(tmp_path: Path) -> None:

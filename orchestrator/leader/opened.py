@@ -39,11 +39,11 @@ class Opened:
     """A run that this process leads."""
 
     def __init__(
-        self, run: str, state: State, log: Log, lock: RunLock, session: Session, settings: Settings, topic: Topic
+        self, run: str, state: State, log: Log, *, lock: RunLock, session: Session, settings: Settings
     ) -> None:
         self.run = run
         self.state = state
-        self.topic = topic
+        self.topic = Topic(log.directory, last_seq=log.last_seq)
         self.fetch: Callable[[int], ev.Event] = log.fetch
         self._log = log
         self._lock = lock

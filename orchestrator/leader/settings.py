@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from orch.errors import UserError
+from orch.sizes import parse_size
+
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`cores`, `memory` (bytes): what the run may use at once, 0 for all there is. `max_log`: bytes kept of each
-    of an attempt's output streams. `set_env` are names only: values are never stored.
+    """What holds for all jobs of a run.
+
+    `cores`, `memory` (bytes): what the run may use at once, 0 for all there is. `max_log`: bytes kept of each of an
+    attempt's output streams. `set_env` are names only: values are never stored.
     """
 
     adapter: str = "local"
@@ -23,8 +29,24 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     deploy: bool = True
 
     def override(self, **changes: Any) -> Settings:
-        """These settings, with those of `changes` that are not None on top."""
-        return msgspec.structs.replace(self, **{key: value for key, value in changes.items() if value is not None})
+        """These settings, with those of `changes` that are not None on top, given as to `make_settings`."""
+        given = {key: value for key, value in changes.items() if value is not None}
+        return make_settings(**{**msgspec.structs.asdict(self), **given})
+
+
+def make_settings(*, memory: str | float = 0, max_log: str | float, work_dir: str | Path = "", **rest: Any) -> Settings:
+    """Settings from what a user gave: sizes as text, paths as they are. Raises `UserError`."""
+    settings = Settings(
+        memory=parse_size(memory),
+        max_log=parse_size(max_log),
+        work_dir=str(Path(work_dir).absolute()) if work_dir else "",
+        **rest,
+    )
+    if settings.durability not in ("always", "relaxed"):
+        raise UserError(f"durability is 'always' or 'relaxed', not {settings.durability!r}")
+    if settings.cores < 0 or settings.retries < 0:
+        raise UserError("cores and retries cannot be negative")
+    return settings
 
 
 def to_log(settings: Settings) -> dict[str, Any]:

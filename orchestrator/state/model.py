@@ -120,5 +120,3 @@ class State:
             + counts[JobState.QUEUED]
             + counts[JobState.RUNNING]
         )
-
-

@@ -77,19 +77,19 @@ def _unknown(state: State, row: Job) -> list[ev.Event]:
         if not (state.cancelling or state.stopping):
             return []
         outcome = Outcome(key=row.key, reason=Reason.KILLED, message="it was never handed over")
-    return _ended(row, outcome, state.cancelling)
+    return _ended(row, outcome, cancelling=state.cancelling)
 
 
 def finished(state: State, row: Job, outcome: Outcome, retries: int, refuse: Refuse) -> list[ev.Event]:
     """The end of the live attempt of `row`."""
     if outcome.reason is not Reason.FINISHED:
-        return _ended(row, outcome, state.cancelling)
+        return _ended(row, outcome, cancelling=state.cancelling)
     if not consistent(outcome):
         text = "the outcome names jobs that it does not have: it was made by something else than this version of orch"
-        return _ended(row, _instead(outcome, Reason.PARTITION, text), state.cancelling)
+        return _ended(row, _instead(outcome, Reason.PARTITION, text), cancelling=state.cancelling)
     problem = impossible(outcome.jobs, refuse)
     if problem:
-        return _ended(row, _instead(outcome, Reason.FAILED, problem), state.cancelling)
+        return _ended(row, _instead(outcome, Reason.FAILED, problem), cancelling=state.cancelling)
     base = state.next_job
     jobs = added(outcome.jobs, base, row.id, row.attempt, retries)
     warned = [ev.Warned(message=text, job=row.id) for text in outcome.warnings]
@@ -149,7 +149,7 @@ def _instead(outcome: Outcome, reason: Reason, message: str) -> Outcome:
     )
 
 
-def _ended(row: Job, outcome: Outcome, cancelling: bool) -> list[ev.Event]:
+def _ended(row: Job, outcome: Outcome, *, cancelling: bool) -> list[ev.Event]:
     if cancelling:
         return [
             ev.Cancelled(

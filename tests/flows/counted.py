@@ -21,6 +21,6 @@ def total(parts: list[int]) -> int:
 
 
 @orch.workflow
-def main(where: str, jobs: int = 30, seconds: float = 0.1):
+def main(where: str, jobs: int = 30, seconds: float = 0.1) -> int:
     numbers = [work(where, number, seconds) for number in range(jobs)]
     return total([total(numbers[start : start + 20]) for start in range(0, jobs, 20)])

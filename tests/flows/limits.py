@@ -26,6 +26,6 @@ def after(value: object) -> object:
 
 
 @orch.workflow
-def main(isolation: str = "fork"):
+def main(isolation: str = "fork") -> list[object]:
     how = {"isolation": isolation}
     return [after(greedy.options(**how)()), after(slow.options(**how)()), fine.options(**how)()]

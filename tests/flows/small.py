@@ -16,7 +16,7 @@ def total(numbers: list[int]) -> int:
 
 
 @orch.workflow
-def main(number: int = 1):
+def main(number: int = 1) -> int:
     return total([one(number, offset) for offset in range(10)])
 
 
@@ -38,5 +38,5 @@ def join(first: str, second: str) -> list[str]:
 
 
 @orch.workflow
-def needs_file(path: str):
+def needs_file(path: str) -> list[str]:
     return join(must_exist(path), beside())

@@ -25,6 +25,7 @@ def linger(where: str, number: int) -> None:
 
 
 @orch.workflow
-def main(where: str):
+def main(where: str) -> list[object]:
     script = f"setsid {sys.executable} -c 'import time; time.sleep(1000)' & touch {where}/ready-2; sleep 1000"
-    return [linger(where, 0), linger.options(isolation="pool")(where, 1), orch.command(["sh", "-c", script], cores=0.1)]
+    program = orch.command(["sh", "-c", script], cores=0.1)
+    return [linger(where, 0), linger.options(isolation="pool")(where, 1), program]

@@ -1,0 +1,190 @@
+"""A new run, from its workflow.
+
+It is planned first: freezing the code, importing it and calling the workflow function are where a user's mistakes
+show, and none of them leaves a run behind. Its whole first graph is then committed with one append.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import anyio
+
+from orch.adapters.contract import Adapter, RunInfo, Session, fits
+from orch.attempt import Place, Plan
+from orch.bundle import Bundle, Source, freeze
+from orch.bus import events as ev
+from orch.bus.identity import whoami
+from orch.bus.jsonable import clean_text
+from orch.bus.lock import RunLock
+from orch.errors import ResourceError, RunExists, StoreError, UserError
+from orch.leader.opened import Opened
+from orch.leader.opening import AdapterByName, open_log, run_info
+from orch.leader.settings import Settings, to_log
+from orch.planning import Planner, pack_arguments
+from orch.state.fold import apply
+from orch.state.model import State
+from orch.state.react import impossible, planned
+from orch.store import layout
+from orch.store.file import FileStore
+from orch.store.runs import check_run_id, new_run_id
+
+MOST_SHOWN = 200
+"""Characters of an argument that are kept for people."""
+
+
+async def begin(
+    store: FileStore,
+    workflow: Any,
+    settings: Settings,
+    environment: dict[str, str],
+    adapter: AdapterByName,
+    *,
+    arguments: tuple[tuple[Any, ...], dict[str, Any]],
+    argv: Sequence[str] | None,
+    run_id: str | None,
+    run_name: str,
+    tags: Mapping[str, str],
+) -> Opened:
+    """Plan a workflow and commit its graph. On any error nothing of the run is left behind."""
+    source = workflow if isinstance(workflow, Source) else Source.of(workflow, deploy=settings.deploy)
+    run = check_run_id(run_id) if run_id else new_run_id()
+    batch_system = adapter(settings.adapter)
+    _prepare(store)
+    bundle = freeze(source, store)
+    with _reserved(store, run):
+        info = run_info(run, 1, store, settings, environment)
+        session, plan = await _plan(batch_system, info, store, bundle, arguments, argv)
+        try:
+            problem = impossible(plan.jobs, lambda wanted: fits(wanted, session.capacity()))
+            if problem:
+                raise ResourceError(problem)
+            created = ev.Created(
+                run=run,
+                name=clean_text(run_name),
+                tags={clean_text(key): clean_text(value) for key, value in tags.items()},
+                source=clean_text(source.text),
+                function=source.function,
+                options=_shown(argv, arguments),
+                bundle=bundle.digest,
+                adapter=settings.adapter,
+                cwd=clean_text(os.getcwd()),
+                settings=to_log(settings),
+            )
+            warned = [ev.Warned(message=text) for text in bundle.warnings]
+            return await _commit(store, run, settings, session, [created, *warned, *planned(plan, settings.retries)])
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await session.close()
+            raise
+
+
+def _prepare(store: FileStore) -> None:
+    """Make the store, and see that it really works."""
+    try:
+        store.create()
+        store.check()
+    except StoreError as error:
+        raise UserError(f"{error}; choose another store with --store") from error
+
+
+@contextlib.contextmanager
+def _reserved(store: FileStore, run: str) -> Iterator[None]:
+    """The run's directory, made exclusively; removed if the block fails."""
+    directory = store.local_path(layout.run_dir(run))
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        raise RunExists(
+            f"the store {store.root} has a run {run} already; carry it on with: orch replay {run} --restart"
+        ) from None
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+async def _plan(
+    adapter: Adapter,
+    info: RunInfo,
+    store: FileStore,
+    bundle: Bundle,
+    arguments: tuple[tuple[Any, ...], dict[str, Any]],
+    argv: Sequence[str] | None,
+) -> tuple[Session, Plan]:
+    """The workflow function's graph, and a session of the adapter: both take a while to start, so side by side."""
+    sessions: list[Session] = []
+    plans: list[Plan] = []
+    scratch = store.local_path(layout.run_dir(info.run)) / "planning"
+    place = Place(store=str(store.root), scratch=str(scratch), host=whoami().host)
+
+    async def connect() -> None:
+        sessions.append(await adapter.open(info))
+
+    async def plan() -> None:
+        directory = store.local_path(layout.bundle_dir(bundle.digest))
+        async with Planner.open(directory, info.environment, os.getcwd()) as planner:
+            if argv is not None:
+                plans.append(await planner.plan(place, info.run, argv=argv))
+            else:
+                plans.append(await planner.plan(place, info.run, arguments=pack_arguments(*arguments)))
+
+    try:
+        with _one_error():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(connect)
+                await plan()
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            for session in sessions:
+                await session.close()
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return sessions[0], plans[0]
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    """The first error of a task group, instead of a group of errors."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from error.__cause__
+
+
+def _shown(argv: Sequence[str] | None, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> dict[str, str]:
+    """The workflow's options, as text for people."""
+    if argv is not None:
+        return {"argv": clean_text(shlex.join(argv))} if argv else {}
+    args, kwargs = arguments
+    named = {**{str(place): value for place, value in enumerate(args)}, **kwargs}
+    return {name: clean_text(repr(value)[:MOST_SHOWN]) for name, value in named.items()}
+
+
+async def _commit(store: FileStore, run: str, settings: Settings, session: Session, events: list[ev.Event]) -> Opened:
+    """Create the log with the run's first events in it."""
+    lock = RunLock(store.local_path(layout.lock_file(run)))
+    lock.acquire()
+    try:
+        log = await open_log(store, run, settings)
+        state = State()
+        apply(state, log.opened)
+        staged = log.stage(events)
+        for event in staged:
+            apply(state, event)
+        await log.commit()
+    except BaseException:
+        lock.release()
+        raise
+    return Opened(run, state, log, lock=lock, session=session, settings=settings)

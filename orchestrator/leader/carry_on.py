@@ -1,0 +1,139 @@
+"""An old run, from its log: to carry it on, or to pursue a wish that no live leader can hear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from orch.adapters.contract import Session, fits
+from orch.bundle import Source, freeze
+from orch.bus import events as ev
+from orch.bus.lock import RunLock
+from orch.bus.log import Log
+from orch.bus.reader import read
+from orch.bus.topic import Topic
+from orch.errors import NoSuchRun, ResourceError, RunBusy
+from orch.history import fold_quickly, log_directory
+from orch.leader.opened import Ended, Opened
+from orch.leader.opening import AdapterByName, open_log, run_info
+from orch.leader.settings import Settings, from_log
+from orch.state.fold import apply
+from orch.state.law import ACTIVE
+from orch.state.model import State
+from orch.store import layout
+from orch.store.file import FileStore
+from orch.store.runs import newest_run
+
+RECORD_ONLY = ("pause", "resume")
+"""Wishes that are pursued by being recorded."""
+
+
+async def carry_on(
+    store: FileStore,
+    run_id: str | None,
+    environment: dict[str, str],
+    adapter: AdapterByName,
+    *,
+    take_over: bool,
+    wish: str,
+    by: str,
+    overrides: Mapping[str, Any],
+) -> Opened | Ended:
+    """Open a run from its log. Raises `NoSuchRun`, `RunBusy`, `LogDamaged`, `ResourceError`, `SystemTrouble`."""
+    run = run_id or newest_run(store)
+    directory = log_directory(store.root, run)
+    state = fold_quickly(read(directory))
+    if state.created is None or state.planned is None:
+        raise NoSuchRun(f"run {run} was interrupted before its first jobs were recorded; start it anew with orch run")
+    if state.outcome == "succeeded" or (wish and state.outcome):
+        return _ended(run, directory, state)
+    settings = from_log(state.created.settings).override(**overrides)
+    news = [] if wish else _recoded(store, state, settings)
+    lock = _locked(store, run, take_over=take_over)
+    try:
+        log = await open_log(store, run, settings)
+        try:
+            await _catch_up(log, state, news, wish, by)
+            if state.outcome == "succeeded" or wish in RECORD_ONLY:
+                await _leave(log, state)
+                lock.release()
+                return _ended(run, directory, state)
+            session = await adapter(settings.adapter).open(run_info(run, log.epoch, store, settings, environment))
+            if not wish:
+                await _check_possible(state, session)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await log.close("left")
+            raise
+    except BaseException:
+        lock.release()
+        raise
+    return Opened(run, state, log, lock=lock, session=session, settings=settings)
+
+
+def _locked(store: FileStore, run: str, *, take_over: bool) -> RunLock:
+    lock = RunLock(store.local_path(layout.lock_file(run)))
+    try:
+        lock.acquire()
+    except RunBusy:
+        if not take_over:
+            raise
+    return lock
+
+
+async def _catch_up(log: Log, state: State, news: list[ev.Event], wish: str, by: str) -> None:
+    """Fold what has come since `state` was read, and record what this leader has come for."""
+    for event in log.history():
+        if event.seq > state.seq:
+            apply(state, event)
+    apply(state, log.opened)
+    if state.outcome == "succeeded":
+        return
+    if wish:
+        news.append(ev.Requested(what=wish, by=by))
+    elif state.outcome or not state.cancelling:  # an unfinished cancel is pursued first
+        news.append(ev.Restarted(by=by))
+    for event in log.stage(news):
+        apply(state, event)
+    await log.commit()
+
+
+async def _leave(log: Log, state: State) -> None:
+    for event in log.stage([ev.Closed(reason="ended" if state.outcome else "left")]):
+        apply(state, event)
+    await log.close()
+
+
+def _ended(run: str, directory: Path, state: State) -> Ended:
+    topic = Topic(directory, last_seq=state.seq)
+    topic.close()
+    return Ended(run, state, topic, lambda seq: next(iter(read(directory, from_seq=seq, to_seq=seq))))
+
+
+def _recoded(store: FileStore, state: State, settings: Settings) -> list[ev.Event]:
+    """The code is read again: who has mended it wants the mended one. Where it is gone, the stored copy serves."""
+    assert state.created is not None
+    created = state.created
+    source = Source.again(created.source, created.function, deploy=settings.deploy, cwd=created.cwd)
+    if source is None:  # it came from a session that is no more
+        return []
+    if source.path and not (Path(created.cwd) / source.path).exists():
+        return [ev.Warned(message=f"the workflow's code ({created.source}) is gone: the stored copy is used")]
+    bundle = freeze(source, store)
+    if bundle.digest == state.bundle:
+        return []
+    return [ev.Recoded(bundle=bundle.digest, previous=state.bundle)]
+
+
+async def _check_possible(state: State, session: Session) -> None:
+    """A run can be carried on where there is less than where it began. Raises `ResourceError`."""
+    capacity = session.capacity()
+    for row in state.jobs.values():
+        short = fits(row.resources, capacity) if row.state in ACTIVE else ""
+        if short:
+            with anyio.CancelScope(shield=True):
+                await session.close()
+            raise ResourceError(f"job {row.label} asks for more than can ever be given here: {short}")
