@@ -126,7 +126,7 @@ class LocalSession:
             connection = await asyncio.to_thread(self._reach)
             loop = asyncio.get_running_loop()
             _, link = await loop.create_unix_connection(lambda: _Link(self), sock=connection)
-            link.send(protocol.Hello(self._info))
+            link.send(protocol.Hello(self._info, self._runtime))
             try:
                 async with asyncio.timeout(_PATIENCE):
                     first = await link.first

@@ -15,7 +15,7 @@ from support.agents import Lab, Signal, View, process_gone
 
 from orch.adapters.contract import Finished, Queued, Started, Unknown
 from orch.agent import paths, processes
-from orch.attempt import Reason
+from orch.attempt import Attempt, Reason
 from orch.errors import AdapterError, Fenced
 from orch.store import layout
 
@@ -29,7 +29,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     await found.close()
 
 
-def _hanging(view: View, form: str, said: str) -> object:
+def _hanging(view: View, form: str, said: str) -> Attempt:
     if form == "command":
         return view.shell(f"(setsid sleep 3600 &); echo . > {said}; sleep 3600")
     return view.python(jobs.hang, said, form=form)

@@ -6,10 +6,10 @@ once it listens. SIGTERM ends its attempts as lost, uncharged, and then itself; 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import sys
+from types import FrameType
 
 from orch.agent.guardian import guarded
 
@@ -22,26 +22,32 @@ LOCK_PATIENCE = 20
 
 def serve(store: str, runtime: str, ready: int) -> int:
     """Be the agent."""
+    from orch.agent import paths
     from orch.agent.core import Agent
     from orch.agent.linux import adopt_orphans
-    from orch.agent.paths import SOCKET, agent_directory, listen
 
-    lock = os.open(os.path.join(runtime, "agent.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    signal.alarm(LOCK_PATIENCE)  # its default action ends this process: another agent lives
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    home = paths.agent_directory(store)
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(LOCK_PATIENCE)
+    lock = paths.lock(os.path.join(home, "agent.lock"))
     signal.alarm(0)
     adopt_orphans()
     os.chdir("/")
-    listening = listen(runtime)
-    journal = os.path.join(agent_directory(store), "journal")
-    agent = Agent(store, runtime, journal, listening, linger())
+    listening = paths.listen(runtime)
+    agent = Agent(store, runtime, os.path.join(home, "journal"), listening, linger())
+    paths.write_pointer(store, runtime)
     signal.signal(signal.SIGTERM, lambda *_: agent.end())
     os.write(ready, b"ready\n")
     os.close(ready)
     agent.serve()
-    os.unlink(os.path.join(runtime, SOCKET))
+    os.unlink(os.path.join(runtime, paths.SOCKET))
     listening.close()
+    os.close(lock)
     return 0
+
+
+def _too_long(_number: int, _frame: FrameType | None) -> None:
+    raise TimeoutError("another agent of this store lives on this host, and holds agent.lock, but does not answer")
 
 
 def linger() -> float:

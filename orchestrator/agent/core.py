@@ -16,21 +16,20 @@ import time
 from orch.adapters.contract import Finished, Queued, RunInfo, Started, Unknown, Update
 from orch.agent import protocol
 from orch.agent.admission import Admission, host_totals
-from orch.agent.captures import Captures
 from orch.agent.connections import Connection, Listener
 from orch.agent.execution import Execution
 from orch.agent.journal import Accepted, Acknowledged, Begun, Ended, Journal
 from orch.agent.linux import boot_id
 from orch.agent.loop import Loop, Timer
-from orch.agent.model import Phase, Run, Shape, Task
+from orch.agent.model import Phase, Run, Shape, Task, template_key
 from orch.agent.monitor import Monitor
 from orch.agent.paths import host_name
 from orch.agent.processes import kill_marked
-from orch.agent.scratch import Scratch
+from orch.agent.rooms import Room, Rooms
 from orch.agent.tags import agent_name
 from orch.agent.templates import Templates
 from orch.agent.workers import Workers
-from orch.attempt import Attempt, Note, Outcome, Place, Reason
+from orch.attempt import Attempt, Note, Outcome, Reason
 from orch.store import layout
 from orch.store.file import FileStore
 
@@ -54,15 +53,12 @@ class Agent:
         name = agent_name(store, self.host)
         files = FileStore(store)
         self._loop = Loop(self._turn, self._child_ended)
-        self._captures = Captures(runtime)
-        self._scratch = Scratch(runtime)
-        self._execution = Execution(
-            self._loop, self, files, self._captures, self._scratch, agent=name, host=self.host
-        )  # fmt: skip
-        place = Place(store=store, scratch=self._scratch.root, host=self.host)
-        templates = Templates(self._loop, self._execution, self._captures, name, place, store)
+        self._rooms = Rooms(store, self.host)
+        self._rooms.room(runtime)
+        self._execution = Execution(self._loop, self, files, self._rooms, agent=name, host=self.host)
+        templates = Templates(self._loop, self._execution, name, store)
         totals = host_totals(runtime)
-        workers = Workers(templates, self._captures, most_idle=max(2, int(totals.cores)))
+        workers = Workers(templates, most_idle=max(2, int(totals.cores)))
         self._admission = Admission(totals, workers.room)
         self._execution.templates = templates
         self._execution.workers = workers
@@ -106,7 +102,6 @@ class Agent:
     def _recover(self, name: str) -> None:
         """Outcomes are kept for their leaders. What was not finished is ended if it still runs, and LOST."""
         kill_marked(f"{name}:")
-        self._scratch.remove_all()
         rebooted = self._journal.boot != boot_id()
         for key, entry in list(self._journal.outstanding.items()):
             outcome = entry.outcome
@@ -167,13 +162,19 @@ class Agent:
         if info.epoch < latest:
             connection.refuse(f"run {info.run} is led by epoch {latest}, and this is {info.epoch}", fenced=True)
             return
+        try:
+            room = self._rooms.room(message.runtime)
+        except OSError as error:
+            connection.refuse(f"the work directory {message.runtime} cannot be used: {error.strerror or error}")
+            return
         self._epochs[info.run] = info.epoch
         run = self._run(info.run)
         if run.connection is not None and run.connection is not connection:
             run.connection.refuse(f"epoch {info.epoch} leads run {info.run} now", fenced=info.epoch > run.epoch)
         run = self._runs.setdefault(info.run, run)
         run.connection, run.epoch, run.info = connection, info.epoch, info
-        run.template = _template_part(info)
+        run.room = room
+        run.template = _template_part(info, room)
         connection.run = run
         limits = self._admission.limits(run)
         connection.send(protocol.Welcome(os.getpid(), self.host, limits.cores, limits.memory, limits.disk))
@@ -202,7 +203,7 @@ class Agent:
 
     def _queue(self, run: Run, attempt: Attempt) -> None:
         wanted = attempt.resources
-        pool = f"{attempt.bundle}\0{run.template}\0{attempt.cwd}" if attempt.form == "pool" else ""
+        pool = template_key(run, attempt) if attempt.form == "pool" else ""
         shape = Shape(wanted.cores, wanted.memory, wanted.disk, pool)
         task = Task(attempt, run, shape, queued_at=time.monotonic())
         run.tasks[attempt.key] = self._tasks[attempt.key] = task
@@ -384,6 +385,6 @@ def _latest_epoch(store: str, run: str) -> int:
     return max((int(name.split(".")[0]) for name in names if name.split(".")[0].isdigit()), default=0)
 
 
-def _template_part(info: RunInfo) -> str:
-    text = repr((sorted(info.environment.items()), info.python_path))
+def _template_part(info: RunInfo, room: Room) -> str:
+    text = repr((sorted(info.environment.items()), info.python_path, room.place.scratch))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -15,12 +15,11 @@ import msgspec
 
 from orch.agent import processes
 from orch.agent.admission import Admission
-from orch.agent.captures import Captures
 from orch.agent.commands import CannotStart, Commands
 from orch.agent.loop import Loop
-from orch.agent.model import Phase, Task
+from orch.agent.model import Phase, Task, template_key
 from orch.agent.outcomes import conclude, utc_now, verdict_of_fork, verdict_of_status
-from orch.agent.scratch import Scratch
+from orch.agent.rooms import Rooms
 from orch.agent.tags import tag_of
 from orch.agent.templates import Templates, Worker
 from orch.agent.workers import Hired, Workers
@@ -63,14 +62,12 @@ class Execution:
     """All attempts of an agent that have been let in."""
 
     def __init__(
-        self, loop: Loop, listener: Listener, store: FileStore, captures: Captures, scratch: Scratch, *, agent: str,
-        host: str,
-    ) -> None:  # fmt: skip
+        self, loop: Loop, listener: Listener, store: FileStore, rooms: Rooms, *, agent: str, host: str
+    ) -> None:
         self._loop = loop
         self._listener = listener
         self._store = store
-        self._captures = captures
-        self._scratch = scratch
+        self._rooms = rooms
         self._agent = agent
         self._host = host
         self._commands = Commands(agent, store)
@@ -102,19 +99,18 @@ class Execution:
             self._refuse(task, Reason.ERROR, f"it cannot be started: {error}")
 
     def _start_command(self, task: Task) -> None:
-        task.scratch = self._scratch.path(scratch_name(task.key))
-        task.capture = self._captures.take(task.attempt.max_log)
+        task.scratch = task.run.space.scratch.path(scratch_name(task.key))
+        task.capture = task.run.space.captures.take(task.attempt.max_log)
         pid = self._commands.start(task.attempt, task.run.environment, task.scratch, task.capture)
         self._pids[pid] = task
         self._began(task, pid)
 
     def _start_python(self, task: Task) -> None:
         attempt = task.attempt
-        key = f"{attempt.bundle}\0{task.run.template}\0{attempt.cwd}"
-        template = self.templates.template(key, task.run, attempt.bundle, attempt.cwd)
-        task.scratch = self._scratch.path(scratch_name(task.key))
+        template = self.templates.template(template_key(task.run, attempt), task.run, attempt.bundle, attempt.cwd)
+        task.scratch = task.run.space.scratch.path(scratch_name(task.key))
         if attempt.form != "pool":
-            task.capture = self._captures.take(attempt.max_log)
+            task.capture = task.run.space.captures.take(attempt.max_log)
             self.templates.fork(template, task)
         elif template.failed:
             self.not_started(task, template.failed)
@@ -163,6 +159,7 @@ class Execution:
             worker = task.place
             self._take_back(worker)
             if len(worker.inflight) == 1 and worker.inflight[0] is task:
+                worker.doomed = True
                 self.templates.kill(worker)  # else it was not taken yet, or is over and the next one was taken
         else:
             self.templates.kill(task)
@@ -245,7 +242,7 @@ class Execution:
             task.capture = holder.capture if task is taken[0] else None
             self._over(task)
         if not taken:
-            self._captures.give_back(holder.capture, reuse=False)
+            holder.capture.close()
 
     def child_ended(self, pid: int, status: int, user: float, system: float) -> None:
         """A child of the agent has ended."""
@@ -255,7 +252,7 @@ class Execution:
             task.usage = Usage(user=user, system=system)
             task.verdict = verdict_of_status(task.key, status)
             self._over(task)
-        elif not self._scratch.child_ended(pid, status):
+        elif not self._rooms.child_ended(pid, status):
             self.templates.child_ended(pid, status)
             self._strays.pop(pid, None)
 
@@ -329,16 +326,17 @@ class Execution:
 
     def strangers(self) -> list[int]:
         """Our children that we have not started: orphans that we were given."""
-        known = (self._pids, self.templates.pids, self.templates.holders, self._scratch.helpers)
-        return [pid for pid in processes.own_children() if not any(pid in each for each in known)]
+        known = (self._pids, self.templates.pids, self.templates.holders)
+        unknown = [pid for pid in processes.own_children() if not any(pid in each for each in known)]
+        return [pid for pid in unknown if not self._rooms.is_helper(pid)] if unknown else unknown
 
     def _finish(self, task: Task) -> None:
         outcome = conclude(task, self._store, self._host)
         if task.capture is not None:
-            self._captures.give_back(task.capture, reuse=not task.left_behind)
+            task.run.space.captures.give_back(task.capture, reuse=not task.left_behind)
             task.capture = None
         if task.scratch:
-            self._scratch.remove(task.scratch, expected=task.attempt.form == "command")
+            task.run.space.scratch.remove(task.scratch, expected=task.attempt.form == "command")
         self.admission.release(task)
         self._marks.pop(tag_of(self._agent, task.key), None)
         self.tasks.pop(task.key, None)
@@ -371,4 +369,4 @@ class Execution:
         for worker in list(self.workers.all.values()):
             worker.close()
         self.templates.close()
-        self._captures.close()
+        self._rooms.close()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from orch.agent.captures import Capture
     from orch.agent.connections import Connection
     from orch.agent.loop import Timer
+    from orch.agent.rooms import Room
     from orch.agent.templates import Template
     from orch.agent.workers import Hired
 
@@ -94,6 +95,7 @@ class Run:
     epoch: int = 0
     info: RunInfo | None = None
     connection: Connection | None = None
+    room: Room | None = None
     queues: dict[Shape, deque[Task]] = dataclasses.field(default_factory=dict)
     waiting: int = 0
     cores: float = 0.0  # in use
@@ -104,6 +106,17 @@ class Run:
     template: str = ""  # the part of a template's key that the leader's environment decides
 
     @property
+    def space(self) -> Room:
+        """Where its attempts are. A run has one as soon as it has had a leader."""
+        assert self.room is not None
+        return self.room
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the leader gave."""
         return self.info.environment if self.info is not None else {}
+
+
+def template_key(run: Run, attempt: Attempt) -> str:
+    """What attempts have in common that can be forked from the same template."""
+    return f"{attempt.bundle}\0{run.template}\0{attempt.cwd}"

@@ -1,12 +1,17 @@
 """Where an agent has its runtime directory, its journal and its socket.
 
-    <work_dir>/<host>/<hash of store>/     0700, this user's own
-        agent.lock                         held by the agent while it lives
-        start.lock                         held by whoever starts one
+    <work_dir>/<host>/<hash of store>/     the runtime directory: 0700, this user's own
         agent.sock
         scratch/                           scratch directories of attempts
         trash/                             scratch directories on their way out
-    <store>/agents/<host>/                 journal and log
+    <store>/agents/<host>/
+        journal, agent.log
+        agent.lock                         held by the agent while it lives
+        start.lock                         held by whoever starts one
+        runtime                            names the runtime directory that the agent lives in
+
+There is one agent for a store, user and host, whatever work directories its leaders ask for: hence the locks, and the
+name of the place where it is found, are in the store.
 
 A socket's path is limited to 107 bytes (unix(7)), a work directory's is not: sockets are bound and connected by way of
 `/proc/self/fd/<descriptor of the directory>/agent.sock`.
@@ -14,6 +19,7 @@ A socket's path is limited to 107 bytes (unix(7)), a work directory's is not: so
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import socket
@@ -25,6 +31,7 @@ from orch.errors import AdapterError
 from orch.store import layout
 
 SOCKET = "agent.sock"
+_POINTER = "runtime"
 
 
 def host_name() -> str:
@@ -72,9 +79,40 @@ def agent_directory(store: str) -> str:
     return path
 
 
+def write_pointer(store: str, runtime: str) -> None:
+    """Say where the agent lives. Raises `OSError`."""
+    path = os.path.join(agent_directory(store), _POINTER)
+    with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(runtime)
+    os.replace(f"{path}.new", path)
+
+
+def read_pointer(store: str) -> str:
+    """Where the agent lives, or has lived; empty if nobody said."""
+    try:
+        with open(os.path.join(agent_directory(store), _POINTER), encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def lock(path: str) -> int:
+    """Wait for a lock, and hold it until the descriptor is closed. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def connect(directory: str) -> socket.socket | None:
-    """A connection to the agent of a runtime directory; None if none listens there."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """A connection to the agent of a runtime directory; None if none listens there. Raises `OSError`."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(10)

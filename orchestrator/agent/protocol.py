@@ -15,9 +15,13 @@ VERSION = 1
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """The first message: who leads which run. The environment in it is kept in memory only."""
+    """The first message: who leads which run. The environment in it is kept in memory only.
+
+    `runtime` is the runtime directory that the run asked for; the agent may live in another.
+    """
 
     info: RunInfo
+    runtime: str
     version: int = VERSION
 
 

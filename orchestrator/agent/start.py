@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import subprocess
 import sys
 
-from orch.agent.paths import agent_directory, connect
+from orch.agent import paths
 from orch.errors import AdapterError
 
 LOG = "agent.log"
@@ -16,22 +15,29 @@ LONGEST_LOG = 256 * 1024
 
 
 def reach(store: str, runtime: str) -> socket.socket:
-    """A connection to the agent, which is started if none is there. Raises `AdapterError`."""
+    """A connection to the agent, which is started in `runtime` if there is none. Raises `AdapterError`."""
     try:
-        found = connect(runtime)
+        found = _find(store)
         if found is not None:
             return found
-        with open(os.path.join(runtime, "start.lock"), "ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two that start at once: the second finds the first one's agent
-            found = connect(runtime)
+        held = paths.lock(os.path.join(paths.agent_directory(store), "start.lock"))
+        try:  # of two that start at once, the second finds the first one's agent
+            found = _find(store)
             if found is None:
                 _start(store, runtime)
-                found = connect(runtime)
+                found = _find(store)
+        finally:
+            os.close(held)
     except OSError as error:
-        raise AdapterError(f"the agent in {runtime} cannot be reached: {error.strerror or error}") from error
+        raise AdapterError(f"the agent of {store} cannot be reached: {error.strerror or error}") from error
     if found is None:
         raise AdapterError(f"the agent ended at once{_last_words(store)}")
     return found
+
+
+def _find(store: str) -> socket.socket | None:
+    directory = paths.read_pointer(store)
+    return paths.connect(directory) if directory else None
 
 
 def _start(store: str, runtime: str) -> None:
@@ -58,14 +64,14 @@ def _start(store: str, runtime: str) -> None:
 
 def _log(store: str) -> str:
     """The agent's log, with a fresh page once it is long."""
-    path = os.path.join(agent_directory(store), LOG)
+    path = os.path.join(paths.agent_directory(store), LOG)
     if os.path.exists(path) and os.path.getsize(path) > LONGEST_LOG:
         os.replace(path, f"{path}.1")
     return path
 
 
 def _last_words(store: str) -> str:
-    path = os.path.join(agent_directory(store), LOG)
+    path = os.path.join(paths.agent_directory(store), LOG)
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.path.getsize(path) - 2000))

@@ -11,11 +11,11 @@ import time
 from typing import Protocol
 
 from orch.agent import inside, packets, processes
-from orch.agent.captures import Capture, Captures
+from orch.agent.captures import Capture
 from orch.agent.loop import IN, OUT, Loop
 from orch.agent.model import Run, Task
 from orch.agent.tags import NAME, placeholder
-from orch.attempt import Note, Outcome, Place
+from orch.attempt import Note, Outcome
 
 MOST = 8
 """Templates kept; beyond that, the one that was idle longest ends."""
@@ -94,12 +94,10 @@ class Template:
 class Templates:
     """All templates of an agent."""
 
-    def __init__(self, loop: Loop, hooks: Hooks, captures: Captures, agent: str, place: Place, store: str) -> None:
+    def __init__(self, loop: Loop, hooks: Hooks, agent: str, store: str) -> None:
         self._loop = loop
         self._hooks = hooks
-        self._captures = captures
         self._agent = agent
-        self._place = place
         self._store = store
         self._by_key: dict[str, Template] = {}
         self.pids: dict[int, Template] = {}
@@ -164,21 +162,21 @@ class Templates:
 
     def _start(self, key: str, run: Run, bundle: str, cwd: str) -> Template:
         ours, theirs = packets.pair()
-        capture = self._captures.take(64 * 1024)
+        capture = run.space.captures.take(64 * 1024)
         try:
             ours.settimeout(0)
             os.set_inheritable(theirs.fileno(), True)  # noqa: FBT003 - a fixed signature
             pid = _spawn(theirs.fileno(), self._environment(run), cwd, capture)
         except BaseException:
             ours.close()
-            self._captures.give_back(capture)
+            capture.close()
             raise
         finally:
             theirs.close()
         template = Template(key, pid, ours, capture)
         path = os.path.join(self._store, "bundles", bundle) if bundle else ""
         python_path = run.info.python_path if run.info is not None else []
-        template.send(inside.Setup(self._agent, self._place, path, python_path))
+        template.send(inside.Setup(self._agent, run.space.place, path, python_path))
         self.pids[pid] = template
         self._loop.add(ours.fileno(), lambda mask: self._possible(template, mask))
         return template
@@ -317,7 +315,7 @@ class Templates:
             self._failed(template, _death(status, template.capture))
         if self._by_key.get(template.key) is template and not template.failed:
             del self._by_key[template.key]
-        self._captures.give_back(template.capture, reuse=False)
+        template.capture.close()
         self._release(template)
         if not template.busy:
             self._hang_up(template)

@@ -13,7 +13,7 @@ import time
 from collections import deque
 
 from orch.agent import inside, packets
-from orch.agent.captures import Capture, Captures
+from orch.agent.captures import Capture
 from orch.agent.model import Run, Shape, Task
 from orch.agent.templates import Template, Templates
 
@@ -35,6 +35,7 @@ class Hired:
         "_back",
         "ahead",
         "capture",
+        "doomed",
         "feed",
         "idle_since",
         "inflight",
@@ -55,6 +56,7 @@ class Hired:
         self.inflight: deque[Task] = deque()
         self.ahead = 1
         self.proven = False
+        self.doomed = False  # told to die: nothing is handed to it any more
         self.idle_since = 0.0
         self.feed, self._back = packets.pair()
         self.feed.settimeout(0)
@@ -100,9 +102,8 @@ class Hired:
 class Workers:
     """All warm workers of an agent."""
 
-    def __init__(self, templates: Templates, captures: Captures, most_idle: int) -> None:
+    def __init__(self, templates: Templates, most_idle: int) -> None:
         self._templates = templates
-        self._captures = captures
         self._most_idle = most_idle
         self._numbers = itertools.count(1)
         self._lanes: dict[tuple[str, Shape], list[Hired]] = {}
@@ -110,7 +111,9 @@ class Workers:
 
     def room(self, run: Run, shape: Shape) -> bool:
         """Would a busy worker take one more ahead?"""
-        return any(0 < len(each.inflight) <= each.ahead for each in self._lanes.get((run.name, shape), ()))
+        return any(
+            0 < len(each.inflight) <= each.ahead and not each.doomed for each in self._lanes.get((run.name, shape), ())
+        )
 
     def give(self, task: Task, template: Template) -> bool:
         """Hand an attempt to a worker: an idle or a new one if its resources are reserved, else ahead to a busy one.
@@ -119,9 +122,13 @@ class Workers:
         """
         lane = self._lanes.setdefault((task.run.name, task.shape), [])
         if task.reserved:
-            worker = next((each for each in lane if not each.inflight), None) or self._hire(task, template)
+            worker = next((each for each in lane if not each.inflight and not each.doomed), None) or self._hire(
+                task, template
+            )
         else:
-            worker = min((each for each in lane if each.inflight), key=lambda each: len(each.inflight))
+            worker = min(
+                (each for each in lane if each.inflight and not each.doomed), key=lambda each: len(each.inflight)
+            )
         worker.capture.out.limit = worker.capture.err.limit = task.attempt.max_log
         worker.give(task)
         return len(worker.inflight) == 1
@@ -168,10 +175,10 @@ class Workers:
                 self._dismiss(worker)
 
     def _hire(self, task: Task, template: Template) -> Hired:
-        idle = [each for each in self.all.values() if not each.inflight and each.idle_since]
+        idle = [each for each in self.all.values() if not each.inflight and each.idle_since and not each.doomed]
         for each in sorted(idle, key=lambda each: each.idle_since)[: max(0, len(idle) - self._most_idle + 1)]:
             self._dismiss(each)
-        capture = self._captures.take(task.attempt.max_log)
+        capture = task.run.space.captures.take(task.attempt.max_log)
         worker = Hired(next(self._numbers), task.run, task.shape, capture)
         self.all[worker.number] = worker
         self._lanes.setdefault((task.run.name, task.shape), []).append(worker)
