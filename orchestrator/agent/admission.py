@@ -129,13 +129,16 @@ class Admission:
     def next(self, now: float) -> Task | None:
         """The attempt that is to start now, with its resources reserved unless it goes ahead into a warm worker."""
         starved = self._starved(now)
-        if starved is not None:
-            return self._start(*starved) if self.fits(*starved) else None
+        if starved is not None and self.fits(*starved):
+            return self._start(*starved)
+        if starved is not None and not self._fits_host(starved[1]):
+            return None
+        held = starved[0] if starved is not None else None  # by its own limits: others may go on
         passed: list[tuple[Run, Shape]] = []
         for _ in range(len(self._turns)):
             run = self._turns[0]
             self._turns.rotate(-1)
-            found = self._next_of(run, passed)
+            found = self._next_of(run, passed) if run is not held else None
             if found is not None:
                 for each in passed:
                     self._passed.setdefault(each, now)
@@ -143,9 +146,9 @@ class Admission:
         return None
 
     def _starved(self, now: float) -> tuple[Run, Shape] | None:
-        """What has been passed over for too long."""
+        """What has been passed over for too long, by others of its run or of other runs."""
         for each, since in self._passed.items():
-            if now - since > PATIENCE:
+            if now - since > PATIENCE and not self.short(*each):
                 return each
         return None
 
@@ -157,8 +160,7 @@ class Admission:
                 return self._start(run, shape)
             if shape.pool and not self.others_wait(run) and self._room_in_pool(run, shape):
                 return self._take(run, shape)
-            if self._fits_run(run, shape):
-                passed.append((run, shape))
+            passed.append((run, shape))
         return None
 
     def _start(self, run: Run, shape: Shape) -> Task:
@@ -187,16 +189,17 @@ class Admission:
 
     def fits(self, run: Run, shape: Shape) -> bool:
         """Is there room now, on the host and within what the run may use?"""
+        if not self._fits_host(shape):
+            return False
+        limits = self.limits(run)
+        return run.cores + shape.cores <= limits.cores + _TINY and run.memory + shape.memory <= limits.memory
+
+    def _fits_host(self, shape: Shape) -> bool:
         return (
             self.cores + shape.cores <= self.totals.cores + _TINY
             and self.memory + shape.memory <= self.totals.memory
             and self.disk + shape.disk <= self.totals.disk
-            and self._fits_run(run, shape)
         )
-
-    def _fits_run(self, run: Run, shape: Shape) -> bool:
-        limits = self.limits(run)
-        return run.cores + shape.cores <= limits.cores + _TINY and run.memory + shape.memory <= limits.memory
 
     def waits_for(self, run: Run, shape: Shape) -> str:
         """What is short at the moment, for people."""
