@@ -61,9 +61,9 @@ class Face:
 
     def print(self, run: Run) -> None:
         """The result, exported where that is wanted."""
-        from orch.cli.result import load_shown, print_result
+        from orch.cli.result import print_result
 
-        print_result(load_shown(run, self.store), self._place())
+        print_result(run.load(stand_ins=True), self._place())
 
     def _place(self) -> Callable[[Any], str]:
         if self.out is None:

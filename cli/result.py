@@ -6,16 +6,11 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orch.authoring.standins import StandIn
 from orch.files import DirRef, FileRef
-from orch.store.file import FileStore
-
-if TYPE_CHECKING:
-    from orch.api import Run
 
 Ref = FileRef | DirRef
 Place = Callable[[Ref], str]
@@ -59,22 +54,6 @@ def _plain(value: Any, place: Place) -> Any:
     if type(value) in (list, tuple) or (isinstance(value, tuple) and hasattr(value, "_fields")):
         return [_plain(item, place) for item in value]
     return value
-
-
-def load_shown(run: Run, store: FileStore) -> Any:
-    """The run's value with stand-ins for what only the workflow's code defines: that is never imported here."""
-    from orch.bus.reader import read
-    from orch.leader.supply import Supply
-    from orch.store.blobs import blob_bytes
-    from orch.store.layout import log_dir
-    from orch.work.values import Values
-
-    directory = store.local_path(log_dir(run.id))
-    supply = Supply(lambda seq: next(read(directory, from_seq=seq, to_seq=seq)))
-    row = run.state.workflow
-    fetch = partial(blob_bytes, store)
-    values = Values(supply.values(run.state, row.refs), fetch, "the result", lenient=True)
-    return values.load_body(supply.blob(row.value_seq), row.refs)
 
 
 def _plain_key(key: Any) -> Any:

@@ -265,9 +265,17 @@ class Run:
         """The workflow's value. Raises `RunFailed`, `RunCancelled`, `RunStopped`, or what ended the leader."""
         await self.wait()
         self.check_outcome()
+        return self.load()
+
+    def load(self, *, stand_ins: bool = False) -> Any:
+        """The value of a run that has succeeded. Reads, and does not wait.
+
+        With `stand_ins`, objects of classes that only the workflow's code defines are replaced by ones that show
+        their contents, and that code is not imported.
+        """
         from orch.values import load_result
 
-        return load_result(self._orchestrator.store, self.state, self._opened.fetch)
+        return load_result(self._orchestrator.store, self.state, self._opened.fetch, stand_ins=stand_ins)
 
     def check_outcome(self) -> None:
         """Raise `RunFailed`, `RunCancelled` or `RunStopped` unless the run has succeeded."""

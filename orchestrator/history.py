@@ -50,6 +50,27 @@ def fold_quickly(events: Iterable[ev.Event]) -> State:
         return fold(events)
 
 
+class EventReader:
+    """Reads single events of a log that nobody writes to from here. Neighbours are read along, and kept for a while."""
+
+    def __init__(self, directory: Path, ahead: int = 512, keep: int = 4096) -> None:
+        self._directory = directory
+        self._ahead = ahead
+        self._keep = keep
+        self._known: dict[int, ev.Event] = {}
+
+    def __call__(self, seq: int) -> ev.Event:
+        """Event `seq`. Raises `LookupError` if there is none, `LogDamaged`."""
+        if seq not in self._known:
+            if len(self._known) > self._keep:
+                self._known.clear()
+            self._known |= {e.seq: e for e in read(self._directory, from_seq=seq, to_seq=seq + self._ahead)}
+        try:
+            return self._known[seq]
+        except KeyError:
+            raise LookupError(f"{self._directory}: there is no event {seq}") from None
+
+
 @contextlib.contextmanager
 def _no_collector() -> Iterator[None]:
     was_enabled = gc.isenabled()

@@ -16,7 +16,7 @@ from orch.bus.log import Log
 from orch.bus.reader import read
 from orch.bus.topic import Topic
 from orch.errors import NoSuchRun, ResourceError, RunBusy
-from orch.history import fold_quickly, log_directory
+from orch.history import EventReader, fold_quickly, log_directory
 from orch.leader.opened import Ended, Opened
 from orch.leader.opening import AdapterByName, open_log, run_info
 from orch.leader.settings import Settings, from_log
@@ -110,7 +110,7 @@ async def _leave(log: Log, state: State) -> None:
 def _ended(run: str, directory: Path, state: State) -> Ended:
     topic = Topic(directory, last_seq=state.seq)
     topic.close()
-    return Ended(run, state, topic, lambda seq: next(iter(read(directory, from_seq=seq, to_seq=seq))))
+    return Ended(run, state, topic, EventReader(directory))
 
 
 def _recoded(store: FileStore, state: State, settings: Settings) -> list[ev.Event]:
