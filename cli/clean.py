@@ -74,7 +74,6 @@ def delete_run(store: FileStore, run: str) -> None:
 
 def _end_what_runs(store: FileStore, run: str) -> None:
     """A leader that died may have left live attempts: cancel them. A log that cannot be read cannot tell."""
-    from orch.bus.reader import read
     from orch.cli.summary import leader_alive
     from orch.history import fold_quickly
 
@@ -82,7 +81,7 @@ def _end_what_runs(store: FileStore, run: str) -> None:
     if leader_alive(directory):
         raise RunBusy(f"run {run} has a live leader; end it first: orch cancel {run}{store_option(store)}")
     try:
-        state = fold_quickly(read(directory))
+        state = fold_quickly(directory)
     except (LogDamaged, IllegalTransition) as error:
         say(f"orch: warning: {error}; if something of this run still runs, it is not ended")
         return

@@ -13,7 +13,6 @@ import anyio
 
 from orch.api import Orchestrator
 from orch.bus.events import Closed, Ended, Event, Requested
-from orch.bus.reader import read
 from orch.bus.tail import follow
 from orch.cli.common import collect_again, find_run, find_store, say, store_option, who
 from orch.cli.parser import Parser, common_options
@@ -80,7 +79,7 @@ class _Wish:
     async def pursue(self) -> int:
         """Until it is confirmed."""
         while True:
-            state = fold_quickly(read(self._directory))
+            state = fold_quickly(self._directory)
             if state.outcome:
                 say(f"run {self._run} has ended already: {state.outcome}")
                 return 0

@@ -56,7 +56,7 @@ def _parser() -> Parser:
 
 def _one(store: FileStore, run: str, job: str, attempt: int | None) -> int:
     directory = store.local_path(log_dir(run))
-    state = fold_quickly(read(directory))
+    state = fold_quickly(directory)
     row = find_job(state, job)
     found = _chosen(directory, row, attempt)
     if found is None:

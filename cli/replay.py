@@ -53,13 +53,12 @@ def _refuse_without_restart(options: argparse.Namespace) -> None:
 
 def inspect(options: argparse.Namespace) -> int:
     """Show the run."""
-    from orch.bus.reader import read
     from orch.cli.summary import as_json, leader_alive, picture
     from orch.cli.view import show
     from orch.history import fold_quickly
 
     directory, _ = find_log(options.store, options.run)
-    state = fold_quickly(read(directory, to_seq=options.at))
+    state = fold_quickly(directory, options.at)
     if options.at is not None and state.seq < options.at:
         raise UsageError(f"the log has {state.seq} events; there is no event {options.at} to stop at")
     alive = None if options.at is not None else leader_alive(directory)

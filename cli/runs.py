@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from orch.bus.reader import read
 from orch.cli.common import find_log, find_store, say, store_option
 from orch.cli.parser import Parser, common_options, natural
 from orch.cli.render import date_time, table, terminal_width
@@ -51,7 +50,7 @@ def _summary(directory: Path, name: str) -> Summary:
     """Of one run. One that is damaged is shown as such: the others are still of interest."""
     alive = leader_alive(directory)
     try:
-        return summarize(fold_quickly(read(directory)), alive)
+        return summarize(fold_quickly(directory), alive)
     except (LogDamaged, IllegalTransition) as error:
         return _damaged(name, str(error), alive)
 
@@ -87,7 +86,7 @@ def status(arguments: Sequence[str]) -> int:
     parser.option("--state", choices=states, metavar="STATE", default="", help="only jobs in it: " + ", ".join(states))
     options = parser.read(arguments)
     directory, _ = find_log(options.store, options.run)
-    state = fold_quickly(read(directory))
+    state = fold_quickly(directory)
     alive = leader_alive(directory)
     if options.json:
         print(as_json(picture(state, alive, options.state)))

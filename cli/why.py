@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orch.bus.reader import read
 from orch.cli.common import find_job, find_run, find_store, store_option
 from orch.cli.outputs import blob_of, output_at, where
 from orch.cli.parser import Parser, UsageError, common_options
@@ -34,7 +33,7 @@ def execute(_command: str, arguments: Sequence[str]) -> int:
         raise UsageError("orch why: name a job, or a run and a job")
     store = find_store(options.store)
     run = find_run(store, options.names[0] if len(options.names) == 2 else None)
-    state = fold_quickly(read(store.local_path(log_dir(run))))
+    state = fold_quickly(store.local_path(log_dir(run)))
     row = find_job(state, options.names[-1])
     print("\n".join(_explanation(store, run, state, row)))
     return 0

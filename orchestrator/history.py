@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from orch.bus import events as ev
-from orch.bus.reader import read
+from orch.bus.reader import read, read_batches
 from orch.errors import NoSuchRun
 from orch.state.fold import fold
 from orch.state.model import State
@@ -29,7 +29,7 @@ def replay(store: str | Path, run: str | None = None, at: int | None = None) -> 
 
 def replay_state(store: str | Path, run: str | None = None, at: int | None = None) -> State:
     """The whole state of a run as it stood after event `at`."""
-    return fold_quickly(read(log_directory(store, run), to_seq=at))
+    return fold_quickly(log_directory(store, run), at)
 
 
 def log_directory(store: str | Path, run: str | None = None) -> Path:
@@ -44,10 +44,13 @@ def log_directory(store: str | Path, run: str | None = None) -> Path:
     return directory
 
 
-def fold_quickly(events: Iterable[ev.Event]) -> State:
-    """Fold many events: none of them is garbage soon, so the collector need not look."""
+def fold_quickly(directory: Path, at: int | None = None) -> State:
+    """Fold a log. Nothing of it is garbage soon, so the collector need not look."""
+    state = State()
     with _no_collector():
-        return fold(events)
+        for batch in read_batches(directory, to_seq=at):
+            fold(batch, state)
+    return state
 
 
 class EventReader:

@@ -13,7 +13,6 @@ from rich.console import Console
 from support.handmade import created, mixed, write_run
 
 from orch.bus import events as ev
-from orch.bus.reader import read
 from orch.cli import progress
 from orch.cli.live import Screen
 from orch.cli.progress import Progress, counts, share, summary_line
@@ -24,7 +23,7 @@ LATER = "2099-01-01T00:00:00.000000Z"
 
 
 def state_of(tmp_path: Path, events: list[ev.Event]) -> State:
-    return fold_quickly(read(write_run(tmp_path, "r", events)))
+    return fold_quickly(write_run(tmp_path, "r", events))
 
 
 def fake_run(state: State) -> Any:

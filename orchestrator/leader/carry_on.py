@@ -13,7 +13,6 @@ from orch.bundle import Source, freeze
 from orch.bus import events as ev
 from orch.bus.lock import RunLock
 from orch.bus.log import Log
-from orch.bus.reader import read
 from orch.bus.topic import Topic
 from orch.errors import NoSuchRun, ResourceError, RunBusy
 from orch.history import EventReader, fold_quickly, log_directory
@@ -45,7 +44,7 @@ async def carry_on(
     """Open a run from its log. Raises `NoSuchRun`, `RunBusy`, `LogDamaged`, `ResourceError`, `SystemTrouble`."""
     run = run_id or newest_run(store)
     directory = log_directory(store.root, run)
-    state = fold_quickly(read(directory))
+    state = fold_quickly(directory)
     if state.created is None or state.planned is None:
         raise NoSuchRun(f"run {run} was interrupted before its first jobs were recorded; start it anew with orch run")
     if state.outcome == "succeeded" or (wish and state.outcome):
