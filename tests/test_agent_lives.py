@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import jobs
-from support.agents import Lab, Signal, View, process_gone
+from support.agents import Lab, Signal, View, parent, process_gone
 
 from orch.adapters.contract import Finished, Queued, Started, Unknown
 from orch.agent import paths, processes
@@ -179,8 +179,7 @@ async def test_when_agent_and_guardian_die_the_next_agent_ends_what_survives(lab
     survivors = lab.marked()
     assert started.pid in survivors
     await first.close()
-    guardian = int(Path(f"/proc/{first.agent}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(guardian, signal.SIGKILL)
+    os.kill(first.guardian, signal.SIGKILL)
     os.kill(first.agent, signal.SIGKILL)
     second = await lab.open(epoch=2, find=False)
     await second.session.find([attempt.key])
@@ -198,8 +197,7 @@ async def test_a_template_that_dies_costs_only_what_it_had_forked(lab: Lab, tmp_
     started = await view.started(fork)
     await view.started(worked)
     await said.wait(2)
-    template = int(Path(f"/proc/{started.pid}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(template, signal.SIGKILL)
+    os.kill(parent(started.pid), signal.SIGKILL)
     assert (await view.outcome(fork)).reason is Reason.LOST
     assert (await view.outcome(worked)).reason is Reason.LOST
     assert view.value(await view.run_one(view.python(jobs.add, 1, 1))) == 2
@@ -213,8 +211,9 @@ async def test_an_agent_leaves_when_nobody_needs_it(lab: Lab, monkeypatch: pytes
     unread = view.shell("echo kept")
     await view.submit(unread)
     await view.outcome(unread, acknowledge=False)
+    guardian = view.guardian
     await view.close()
-    await process_gone(view.agent)
+    await process_gone(guardian)
     assert not lab.marked()
     assert not Path(lab.runtime, paths.SOCKET).exists()
     second = await lab.open(epoch=2, find=False)
@@ -315,8 +314,36 @@ async def test_the_agent_holds_no_descriptor_of_its_leader(lab: Lab, tmp_path: P
     with lock.open("w") as file:
         os.set_inheritable(file.fileno(), True)
         view = await lab.open()
-    guardian = int(Path(f"/proc/{view.agent}/stat").read_text().rpartition(")")[2].split()[1])
-    for pid in (view.agent, guardian):
+    for pid in (view.agent, view.guardian):
         held = [os.readlink(f"/proc/{pid}/fd/{each}") for each in os.listdir(f"/proc/{pid}/fd")]
         assert str(lock) not in held
         assert os.getsid(pid) != os.getsid(0)
+
+
+async def test_each_run_has_the_work_directory_that_it_asked_for_and_they_share_the_agent(
+    lab: Lab, tmp_path: Path
+) -> None:
+    here = await lab.open("here")
+    there = await lab.open("there", work_dir=str(tmp_path / "elsewhere"))
+    assert here.agent == there.agent
+    for view, root in ((here, lab.work_dir), (there, tmp_path / "elsewhere")):
+        for attempt in (view.shell("echo $TMPDIR"), view.python(jobs.environment, "TMPDIR")):
+            found = view.value(await view.run_one(attempt))
+            where = found if isinstance(found, str) else found.stdout
+            assert where.startswith(f"{root}/")
+
+
+async def test_a_work_directory_that_breaks_is_an_error_of_the_attempt(lab: Lab) -> None:
+    view = await lab.open()
+    await view.run_one(view.shell("true"))
+    for name in ("scratch", "spare"):
+        path = Path(lab.runtime, name)
+        path.rename(path.with_name(f"{name}.away"))
+    for attempt in (view.shell("true"), view.shell("true")):
+        outcome = await view.run_one(attempt)
+        assert outcome.reason is Reason.ERROR
+        assert "cannot be started" in outcome.message
+    for name in ("scratch", "spare"):
+        path = Path(lab.runtime, name)
+        path.with_name(f"{name}.away").rename(path)
+    assert (await view.run_one(view.shell("true"))).reason is Reason.FINISHED

@@ -14,6 +14,7 @@ from orch.agent.tags import NAME, tag_of
 from orch.attempt import Attempt, CommandSpec
 from orch.store.blobs import blob_bytes
 from orch.store.file import FileStore
+from orch.work import spares
 
 _spec = msgspec.json.Decoder(CommandSpec).decode
 _DEFAULTS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD]
@@ -86,7 +87,7 @@ class Commands:
 
 def _enter(scratch: str, below: str) -> str:
     """Go to where the command runs: the directory `below` its scratch directory, made if need be."""
-    os.mkdir(scratch, 0o700)
+    spares.make(scratch)
     directory = os.path.normpath(os.path.join(scratch, below)) if below else scratch
     if below:
         os.makedirs(directory, exist_ok=True)

@@ -336,7 +336,7 @@ class Execution:
             task.run.space.captures.give_back(task.capture, reuse=not task.left_behind)
             task.capture = None
         if task.scratch:
-            task.run.space.scratch.remove(task.scratch, expected=task.attempt.form == "command")
+            task.run.space.scratch.remove(task.scratch)
         self.admission.release(task)
         self._marks.pop(tag_of(self._agent, task.key), None)
         self.tasks.pop(task.key, None)

@@ -3,6 +3,7 @@
     <work_dir>/<host>/<hash of store>/     the runtime directory: 0700, this user's own
         agent.sock
         scratch/                           scratch directories of attempts
+        spare/                             empty ones, to be used again
         trash/                             scratch directories on their way out
     <store>/agents/<host>/
         journal, agent.log

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import os
 import shutil
 import stat
 from collections.abc import Callable
+
+from orch.work import spares
 
 
 class Scratch:
@@ -16,32 +17,25 @@ class Scratch:
 
     def __init__(self, runtime: str) -> None:
         self.root = os.path.join(runtime, "scratch")
-        self._trash = os.path.join(runtime, "trash")
+        self._trash = os.path.join(runtime, spares.TRASH)
         self._numbers = itertools.count(1)
         self.helpers: dict[int, str] = {}
-        for path in (self.root, self._trash):
+        self._spare = os.path.join(runtime, spares.SPARE)
+        for path in (self.root, self._trash, self._spare):
             os.makedirs(path, mode=0o700, exist_ok=True)
 
     def path(self, name: str) -> str:
         """Where the scratch directory of that name is; it is not made here."""
         return os.path.join(self.root, name)
 
-    def remove(self, path: str, *, expected: bool = True) -> None:
-        """Remove a scratch directory. Not there: fine. `expected`: it is there, most likely, and empty."""
-        if not expected and not os.path.lexists(path):
-            return
-        try:
-            os.rmdir(path)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.ENOTDIR}:
-                return
+    def remove(self, path: str) -> None:
+        """Remove a scratch directory. Not there: fine."""
+        if not spares.drop(path):
             self._throw_away(path)
 
     def remove_all(self) -> None:
         """Remove what an earlier agent has left."""
-        for directory in (self.root, self._trash):
+        for directory in (self.root, self._trash, self._spare):
             with contextlib.suppress(OSError), os.scandir(directory) as scan:
                 for entry in list(scan):
                     self._throw_away(entry.path)

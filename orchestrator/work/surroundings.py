@@ -12,6 +12,7 @@ import zlib
 from typing import Any, Self
 
 from orch.store.layout import safe_name
+from orch.work import spares
 
 
 def scratch_name(key: str) -> str:
@@ -31,7 +32,7 @@ class Surroundings:
 
     def __enter__(self) -> Self:
         try:
-            os.mkdir(self.path, 0o700)
+            spares.make(self.path)
         except FileNotFoundError:
             os.makedirs(self.path, 0o700)
         except FileExistsError:  # an earlier agent could not remove it
@@ -52,11 +53,7 @@ class Surroundings:
         else:
             os.environ["TMPDIR"] = self._tmpdir
         _set_tempdir(None)
-        try:
-            os.rmdir(self.path)  # it is empty nearly always
-        except FileNotFoundError:
-            pass
-        except OSError:
+        if not spares.drop(self.path):  # it is empty nearly always
             self.used = _size(self.path)
             _remove(self.path)
 

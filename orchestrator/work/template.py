@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import select
 import signal
 import socket
@@ -21,6 +22,7 @@ from orch.agent import inside, packets
 from orch.agent.linux import die_with_parent
 from orch.agent.tags import OwnTag, tag_of
 from orch.attempt import Attempt, Note, Place
+from orch.bus.events import Blob, Resources
 from orch.errors import OrchError
 
 
@@ -146,6 +148,26 @@ def run_one(attempt: Attempt, place: Place, answers: socket.socket) -> None:
     packets.send(answers, inside.encode(inside.Left(outcome)))
 
 
+def warm_up(place: Place) -> None:
+    """Run an attempt that does nothing: what is done once in a process is done here, not in every fork."""
+    from orch.work.execute import run_attempt
+
+    body = pickle.dumps((int, (), {}), 5)
+    attempt = Attempt(
+        key=f"template.{os.getpid()}",
+        run="",
+        job=0,
+        attempt=0,
+        epoch=0,
+        kind="nothing",
+        name="",
+        form="fork",
+        body=Blob(data=body, size=len(body)),
+        resources=Resources(),
+    )
+    inside.encode(inside.Left(run_attempt(attempt, place, lambda _: None)))
+
+
 def _heard(_number: int, _frame: FrameType | None) -> None:
     """A handler, so that the signal reaches the wake-up descriptor."""
 
@@ -204,6 +226,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
+    warm_up(setup.place)
     gc.collect()
     gc.disable()
     gc.freeze()

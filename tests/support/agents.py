@@ -82,16 +82,21 @@ class Lab:
 
     async def close(self) -> None:
         """End the agent, and see that nothing of it is left."""
-        agents = {view.agent for view in self.views}
+        guardians = {view.guardian for view in self.views} - {0}
         for view in self.views:
             await view.close()
-        for each in agents:
+        for each in guardians:
             with contextlib.suppress(ProcessLookupError):
                 descriptor = os.pidfd_open(each)
                 signal.pidfd_send_signal(descriptor, signal.SIGTERM)
                 await gone(descriptor)
         assert not self.marked()
         assert "Traceback" not in self.agent_log(), self.agent_log()
+
+
+def parent(pid: int) -> int:
+    """The pid of a process's parent."""
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
 
 
 async def gone(descriptor: int) -> None:
@@ -133,6 +138,16 @@ class View:
         """The agent's pid."""
         welcome = self.session._welcome  # type: ignore[attr-defined]
         return int(welcome.pid)
+
+    @property
+    def guardian(self) -> int:
+        """The pid of the agent's parent, which ends when nothing of the agent is left; 0 if the agent is gone."""
+        try:
+            found = parent(self.agent)
+            words = Path(f"/proc/{found}/cmdline").read_bytes().split(b"\0")
+        except FileNotFoundError:
+            return 0
+        return found if b"orch.agent" in words else 0  # it was given to another, or to init
 
     async def close(self) -> None:
         await self.session.close()
