@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from typing import Annotated
+
+import typer
 
 from orch.cli.common import find_run, find_store, say, store_option
-from orch.cli.parser import Parser, UsageError, common_options
+from orch.cli.parser import STORE, LogLevel, RunId, Store, application, command
+from orch.cli.usage import UsageError
 from orch.errors import LogDamaged, NoSuchRun, RunBusy
 from orch.sizes import format_size
 from orch.state.graph import IllegalTransition
@@ -14,30 +17,32 @@ from orch.store.file import FileStore
 from orch.store.layout import lock_file, log_dir, run_dir
 from orch.store.runs import check_run_id
 
+app = application()
 
-def execute(_command: str, arguments: Sequence[str]) -> int:
-    """Delete."""
-    parser = Parser(
-        "orch clean",
-        "[OPTIONS] [RUN]  |  orch clean --garbage [OPTIONS] [RUN]",
-        "Delete a run (default: the newest) with all its files; or, with --garbage, only what no event names.",
-    )
-    common_options(parser)
-    parser.add_argument("run", nargs="?", metavar="RUN")
-    parser.option("--garbage", action="store_true", help="keep runs; delete files, code and leftovers that none needs")
-    parser.option("--yes", "-y", action="store_true", help="do not ask")
-    options = parser.read(arguments)
-    store = find_store(options.store)
-    if options.garbage:
-        return _garbage(store, options.run)
-    if options.run is not None and not store.exists(run_dir(check_run_id(options.run))):
-        say(f"the store {store.root} has no run {options.run!r}: nothing to do")
+
+@command(app, "clean", "[OPTIONS] [RUN]  |  orch clean --garbage [OPTIONS] [RUN]")
+def clean(
+    run: RunId = None,
+    *,
+    store: Store = STORE,
+    _level: LogLevel = "warning",
+    garbage: Annotated[
+        bool, typer.Option("--garbage", help="keep runs; delete files, code and leftovers that none needs")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+) -> int:
+    """Delete a run (default: the newest) with all its files; or, with --garbage, only what no event names."""
+    found = find_store(store)
+    if garbage:
+        return _garbage(found, run)
+    if run is not None and not found.exists(run_dir(check_run_id(run))):
+        say(f"the store {found.root} has no run {run!r}: nothing to do")
         return 0
-    run = options.run or find_run(store, None)
-    if not options.yes and not _agreed(run, store):
+    run = run or find_run(found, None)
+    if not yes and not _agreed(run, found):
         say("nothing was deleted")
         return 0
-    delete_run(store, run)
+    delete_run(found, run)
     say(f"deleted run {run}")
     return 0
 

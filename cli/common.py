@@ -136,7 +136,7 @@ def find_store(locator: str) -> FileStore:
 
 def find_run(store: FileStore, run: str | None) -> str:
     """The id of the run that is meant; the newest by default. Raises `NoSuchRun`."""
-    from orch.cli.parser import did_you_mean
+    from orch.cli.usage import did_you_mean
     from orch.errors import NoSuchRun
     from orch.store.layout import log_dir
     from orch.store.runs import check_run_id, list_runs, newest_run
@@ -162,7 +162,7 @@ def find_log(locator: str, run: str | None) -> tuple[Path, str | None]:
 
 def find_job(state: State, job: str) -> Job:
     """The job that is meant by an id, or by a kind or display name that only one job has. Raises `NoSuchJob`."""
-    from orch.cli.parser import did_you_mean
+    from orch.cli.usage import did_you_mean
     from orch.errors import NoSuchJob
     from orch.state.law import JobState
 

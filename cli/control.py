@@ -6,7 +6,6 @@ wish itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -15,7 +14,7 @@ from orch.api import Orchestrator
 from orch.bus.events import Closed, Ended, Event, Requested
 from orch.bus.tail import follow
 from orch.cli.common import collect_again, find_run, find_store, say, store_option, who
-from orch.cli.parser import Parser, common_options
+from orch.cli.parser import STORE, LogLevel, RunId, Store, application, command
 from orch.cli.summary import leader_alive
 from orch.errors import RunBusy
 from orch.history import fold_quickly
@@ -24,12 +23,6 @@ from orch.state.model import State
 from orch.store.file import FileStore
 from orch.store.layout import log_dir
 
-_ABOUT = {
-    "stop": "End what runs, uncharged; the run can be carried on with orch replay --restart.",
-    "cancel": "End a run and all that it has running.",
-    "pause": "Start no more jobs of a run; those that run go on.",
-    "resume": "Start jobs again after orch pause.",
-}
 _DONE = {
     "stop": "is stopped; to carry it on: orch replay {run} --restart{store}",
     "cancel": "is cancelled",
@@ -40,16 +33,41 @@ PATIENCE = 1.0
 """Seconds after which it is said that we wait."""
 
 
-def execute(command: str, arguments: Sequence[str]) -> int:
+USAGE = "[OPTIONS] [RUN]"
+
+app = application()
+
+
+@command(app, "stop", USAGE)
+def stop(run: RunId = None, *, store: Store = STORE, _level: LogLevel = "warning") -> int:
+    """End what runs, uncharged; the run can be carried on with orch replay --restart. RUN defaults to the newest."""
+    return _pursue("stop", store, run)
+
+
+@command(app, "pause", USAGE)
+def pause(run: RunId = None, *, store: Store = STORE, _level: LogLevel = "warning") -> int:
+    """Start no more jobs of a run; those that run go on. RUN defaults to the newest."""
+    return _pursue("pause", store, run)
+
+
+@command(app, "resume", USAGE)
+def resume(run: RunId = None, *, store: Store = STORE, _level: LogLevel = "warning") -> int:
+    """Start jobs again after orch pause. RUN defaults to the newest."""
+    return _pursue("resume", store, run)
+
+
+@command(app, "cancel", USAGE)
+def cancel(run: RunId = None, *, store: Store = STORE, _level: LogLevel = "warning") -> int:
+    """End a run and all that it has running. RUN defaults to the newest."""
+    return _pursue("cancel", store, run)
+
+
+def _pursue(what: str, locator: str, name: str | None) -> int:
     """Wish, and wait until it is so."""
-    parser = Parser(f"orch {command}", "[OPTIONS] [RUN]", f"{_ABOUT[command]} RUN defaults to the newest.")
-    common_options(parser)
-    parser.add_argument("run", nargs="?", metavar="RUN")
-    options = parser.read(arguments)
-    store = find_store(options.store)
-    run = find_run(store, options.run)
+    store = find_store(locator)
+    run = find_run(store, name)
     collect_again()
-    return anyio.run(_Wish(store, run, command).pursue)
+    return anyio.run(_Wish(store, run, what).pursue)
 
 
 def cancel_quietly(store: FileStore, run: str) -> None:

@@ -6,12 +6,11 @@ terminal leave at once, and live attempts go on, to be adopted by whoever carrie
 
 from __future__ import annotations
 
-import argparse
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -29,30 +28,22 @@ class Face:
     """How a run shows itself on this terminal."""
 
     def __init__(
-        self, store: FileStore, *, quiet: bool = False, out: Path | None = None, level: str = "warning", log: str = ""
+        self, store: FileStore, *, quiet: bool = False, out: str | None = None, level: str = "warning", log: str = ""
     ) -> None:
+        """As given on the command line. Raises `UserError` if `out` is nothing that can be exported to."""
         self.store = store
         self.quiet = quiet
-        self.out = out
+        self.out = self._directory(out)
         self.level = level
         self.log = log
 
-    @classmethod
-    def of(cls, options: argparse.Namespace, store: FileStore) -> Self:
-        """From the command line. Raises `UserError`."""
-        return cls(
-            store,
-            quiet=options.quiet,
-            out=cls._out(options.out) if options.out is not None else None,
-            level=options.log_level,
-            log=options.log_file or "",
-        )
-
     @staticmethod
-    def _out(text: str) -> Path:
+    def _directory(out: str | None) -> Path | None:
+        if out is None:
+            return None
         from orch.cli.export import out_directory
 
-        return out_directory(text)
+        return out_directory(out)
 
     def say(self, text: str) -> None:
         """A line, unless nothing is wanted."""

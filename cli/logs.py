@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from orch.bus import events as ev
 from orch.bus.reader import read
 from orch.cli.common import find_job, find_run, find_store, say
 from orch.cli.outputs import STREAMS, Output, blob_of, output_at, outputs
-from orch.cli.parser import Parser, UsageError, common_options, natural
+from orch.cli.parser import STORE, LogLevel, Store, application, command, natural
 from orch.cli.render import clock_time
+from orch.cli.usage import UsageError
 from orch.errors import NoSuchJob
 from orch.history import fold_quickly
 from orch.sizes import format_size
@@ -23,35 +26,43 @@ from orch.state.model import Job, State
 from orch.store.file import FileStore
 from orch.store.layout import log_dir, safe_name
 
+app = application()
 
-def execute(_command: str, arguments: Sequence[str]) -> int:
-    """Of one job, or of all into files."""
-    options = _parser().read(arguments)
-    store = find_store(options.store)
-    if options.all:
-        return _all(options, store)
-    if options.to or options.gzip:
+
+@command(app, "logs", "[OPTIONS] [RUN] JOB  |  orch logs --all --to DIR [--gzip] [RUN]")
+def logs(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[RUN] JOB", hidden=True)] = None,
+    *,
+    locator: Store = STORE,
+    _level: LogLevel = "warning",
+    attempt: Annotated[
+        int | None,
+        typer.Option(
+            "--attempt", parser=natural, metavar="N", help="of attempt N (default: the latest that has ended)"
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="of all attempts of all jobs, into files")] = False,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="DIR", help="with --all: the directory, made if it is not there")
+    ] = None,
+    compress: Annotated[bool, typer.Option("--gzip", help="with --all: compressed")] = False,
+) -> int:
+    """What a job has written: its stdout to stdout, its stderr to stderr.
+
+    JOB is a number, or a kind or name that only one job has. RUN defaults to the newest.
+    """
+    names = names or []
+    store = find_store(locator)
+    if every:
+        if len(names) > 1 or attempt:
+            raise UsageError("orch logs --all: takes a run at most, and no job or attempt")
+        return _all(store, names, to, compress=compress)
+    if to or compress:
         raise UsageError("orch logs: --to and --gzip go with --all")
-    if not options.names or len(options.names) > 2:
+    if not names or len(names) > 2:
         raise UsageError("orch logs: name a job, or a run and a job, or give --all; see: orch logs --help")
-    run = find_run(store, options.names[0] if len(options.names) == 2 else None)
-    return _one(store, run, options.names[-1], options.attempt)
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        "orch logs",
-        "[OPTIONS] [RUN] JOB  |  orch logs --all --to DIR [--gzip] [RUN]",
-        "What a job has written: its stdout to stdout, its stderr to stderr.\n"
-        "JOB is a number, or a kind or name that only one job has. RUN defaults to the newest.",
-    )
-    common_options(parser)
-    parser.add_argument("names", nargs="*", metavar="[RUN] JOB")
-    parser.option("--attempt", type=natural, metavar="N", help="of attempt N (default: the latest that has ended)")
-    parser.option("--all", action="store_true", help="of all attempts of all jobs, into files")
-    parser.option("--to", metavar="DIR", help="with --all: the directory, made if it is not there")
-    parser.option("--gzip", action="store_true", help="with --all: compressed")
-    return parser
+    run = find_run(store, names[0] if len(names) == 2 else None)
+    return _one(store, run, names[-1], attempt)
 
 
 def _one(store: FileStore, run: str, job: str, attempt: int | None) -> int:
@@ -121,14 +132,12 @@ def _print(store: FileStore, row: Job, found: Output, stream: str) -> None:
     out.flush()
 
 
-def _all(options: argparse.Namespace, store: FileStore) -> int:
+def _all(store: FileStore, runs: Sequence[str], to: str | None, *, compress: bool) -> int:
     """One file for each stream that is not empty: JOB-NAME.ATTEMPT.stdout, as in the store."""
-    if not options.to:
+    if not to:
         raise UsageError("orch logs --all: say where to: --to DIR")
-    if len(options.names) > 1 or options.attempt:
-        raise UsageError("orch logs --all: takes a run at most, and no job or attempt")
-    run = find_run(store, options.names[0] if options.names else None)
-    target = Path(options.to)
+    run = find_run(store, runs[0] if runs else None)
+    target = Path(to)
     try:
         target.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -142,7 +151,7 @@ def _all(options: argparse.Namespace, store: FileStore) -> int:
         for found in outputs([event]):
             for stream in STREAMS:
                 count += _write(store, target, f"{found.job}-{names[found.job]}.{found.attempt}.{stream}",
-                                getattr(found, stream), compress=options.gzip)  # fmt: skip
+                                getattr(found, stream), compress=compress)  # fmt: skip
     say(f"{count} files in {target}")
     return 0
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from orch.cli.common import guarded, prepare_streams
-from orch.cli.parser import UsageError, did_you_mean
+from orch.cli.usage import UsageError, did_you_mean
+from orch.planner_process import start_early
 
 COMMANDS = {
     "run": ("orch.cli.run", "run a workflow"),
@@ -26,14 +27,7 @@ COMMANDS = {
     "cancel": ("orch.cli.control", "end a run for good"),
     "clean": ("orch.cli.clean", "delete a run, or what no run needs"),
 }
-"""Module and one line of help of each command. A module has `execute(command, arguments) -> exit code`."""
-
-
-class Command(Protocol):
-    """What the module of a command has."""
-
-    def execute(self, command: str, arguments: Sequence[str]) -> int:
-        """Do it; the exit code."""
+"""Module and one line of help of each command. A module has an `app` that the command is declared in."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         prepare_streams()
     with no_collector(only_if=argv is None):
-        return guarded(lambda: dispatch(arguments), debug=lambda: _wants_debug(arguments))
+        return guarded(lambda: dispatch(arguments, alone=argv is None), debug=lambda: _wants_debug(arguments))
 
 
 @contextlib.contextmanager
@@ -59,8 +53,10 @@ def no_collector(*, only_if: bool) -> Iterator[None]:
         gc.freeze()
 
 
-def dispatch(arguments: Sequence[str]) -> int:
-    """Hand over to the command that is named first."""
+def dispatch(arguments: Sequence[str], *, alone: bool = False) -> int:
+    """Hand over to the command that is named first. `alone`: this process does nothing else."""
+    if alone and _wants_planner(arguments):
+        start_early()  # its interpreter gets ready while this one imports what the command line needs, and the rest
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
@@ -72,8 +68,16 @@ def dispatch(arguments: Sequence[str]) -> int:
         if name.startswith("-"):
             raise UsageError(f"the command comes first, then its options: orch COMMAND {name} …; see: orch --help")
         raise UsageError(f"orch has no command {name!r}{did_you_mean(name, COMMANDS)}; see: orch --help")
-    module: Command = importlib.import_module(COMMANDS[name][0])
-    return module.execute(name, rest)
+    from orch.cli.parser import call
+
+    return call(importlib.import_module(COMMANDS[name][0]).app, name, rest)
+
+
+def _wants_planner(arguments: Sequence[str]) -> bool:
+    """Is this going to be a run, by a first look? If that is wrong, the planner sees its stdin end, and leaves."""
+    if arguments[:1] != ["run"]:
+        return False
+    return any((token.startswith("-m") or (token.endswith(".py") and os.path.isfile(token))) for token in arguments[1:])
 
 
 def overview() -> str:

@@ -1,119 +1,232 @@
-"""Reading the command line: the standard parser, with our messages and one rule more.
+"""The command line, declared with typer, and what is our own on top of it.
 
-argparse and nothing larger, since a one-job run from the shell is measured in tenths of a second, and a richer library
-costs one of them before anything has begun.
-
-The rule: `orch run` reads its own options up to the workflow; whatever comes after that belongs to the workflow.
+- A usage error is our `UsageError`, with the option that was probably meant.
+- Text becomes a value by the `parser` of its option, and by nothing else. The library would have pydantic do it, whose
+  import takes longer than all the rest of a short command.
+- An option may end the options: what comes after `orch run -m PKG.MOD` belongs to the workflow.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, NoReturn, TypeVar, get_type_hints
 
-from orch.errors import UserError
+import typer
+import typer.core
+import typer.main
+import typer.models
 
+from orch.cli.usage import UsageError, did_you_mean
+
+HELP = ("-h", "--help")
 LEVELS = ("debug", "info", "warning", "error")
 
-
-class UsageError(UserError):
-    """The command line cannot be read."""
+F = TypeVar("F", bound=Callable[..., int])
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser that raises `UsageError`, with the option that was probably meant."""
+class Command(typer.core.TyperCommand):
+    """A command whose usage line is its `options_metavar`, and whose values are converted by their parsers only."""
 
-    def __init__(self, prog: str, usage: str = "", description: str = "", epilog: str = "") -> None:
-        super().__init__(
-            prog=prog,
-            usage=f"{prog} {usage}" if usage else None,
-            description=description,
-            epilog=epilog or None,
-            allow_abbrev=False,
-            add_help=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        self._flags: dict[str, bool] = {}
-        self.option("-h", "--help", action="help", help="show this and leave")
+    ends_with: ClassVar[str] = ""
+    """A one-letter option that, with its value, ends the options."""
 
-    def option(self, *names: str, **how: Any) -> None:
-        """Add an option (`how` as for `add_argument`), and remember whether it takes a value."""
-        action = self.add_argument(*names, **how)
-        for name in names:
-            self._flags[name] = action.nargs == 0
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options into the context. Raises `UsageError`."""
+        if ctx.resilient_parsing:  # a shell asks how to complete them
+            return super().parse_args(ctx, args)
+        given, rest, _ = self.make_parser(ctx).parse_args(args=self.closed(args))
+        for param in sorted(self.get_params(ctx), key=lambda param: not param.is_eager):
+            if getattr(param, "is_flag", False) and param.name in given:
+                param.handle_parse_result(ctx, given, rest)
+            elif param.expose_value:
+                ctx.params[param.name] = self._value(ctx, param, given)
+        if rest:
+            self.refuse(ctx, f"{rest[0]!r} is one argument too many")
+        ctx.args = rest
+        return rest
+
+    def _value(self, ctx: Any, param: Any, given: Mapping[str, Any]) -> Any:
+        value, _ = param.consume_value(ctx, given)
+        if param.required and not value:
+            self.refuse(ctx, f"{param.metavar} is required")
+        convert = self._parsers.get(param.name)
+        if convert is None or value is param.default:
+            return value
+        try:
+            return [convert(each) for each in value] if isinstance(value, list | tuple) else convert(value)
+        except ValueError as error:
+            self.refuse(ctx, f"{'/'.join(param.opts)}: {error}")
+
+    @cached_property
+    def _parsers(self) -> dict[str, Callable[[str], Any]]:
+        found = {}
+        for name, hint in get_type_hints(self.callback, include_extras=True).items():
+            for extra in getattr(hint, "__metadata__", ()):
+                if isinstance(extra, typer.models.ParameterInfo) and extra.parser is not None:
+                    found[name] = extra.parser
+        return found
+
+    def refuse(self, ctx: Any, message: str) -> NoReturn:
+        """Raise a `UsageError` in the name of this command."""
+        raise UsageError(f"{ctx.command_path}: {message}; see: {ctx.command_path} --help")
 
     def knows(self, token: str) -> bool:
         """Is `token` one of the options (perhaps with "=value")?"""
-        return token.partition("=")[0] in self._flags
+        return token.partition("=")[0] in self.flags
 
-    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The options in `arguments`. Raises `UsageError`."""
-        options, unknown = self.parse_known_args(list(arguments))
-        if unknown:
-            self.refuse(unknown[0])
-        return options
+    @property
+    def flags(self) -> list[str]:
+        """All options as they are written."""
+        return [*HELP, *(name for param in self.params for name in param.opts if name.startswith("-"))]
 
-    def refuse(self, token: str) -> NoReturn:
-        """Say that `token` has no meaning here."""
-        if not token.startswith("-"):
-            self.error(f"{token!r} is one argument too many")
-        name = token.partition("=")[0]
-        raise UsageError(f"{self.prog} has no option {name}{did_you_mean(name, self._flags)}; see: {self.prog} --help")
+    # The option that ends them ------------------------------------------------------------------------------------
 
-    def error(self, message: str) -> NoReturn:
-        """Called by argparse."""
-        raise UsageError(f"{self.prog}: {message}; see: {self.prog} --help")
-
-    def split(self, arguments: Sequence[str], last: str = "") -> int:
-        """How many of `arguments` come before the first that is neither an option nor the value of one.
-
-        The one-letter option `last`, with its value, ends them too.
-        """
+    def closed(self, args: Sequence[str]) -> list[str]:
+        """The arguments with a "--" behind the option that ends the options, if that is among them."""
         position = 0
-        while position < len(arguments):
-            token = arguments[position]
+        while position < len(args):
+            token = args[position]
             if not token.startswith("-") or token in ("-", "--"):
-                return position
-            if last and token.startswith(last):
-                return min(position + (2 if token == last else 1), len(arguments))
-            takes_value = not self._flags.get(token.partition("=")[0], True) and "=" not in token
-            position += 2 if takes_value else 1
-        return len(arguments)
+                break
+            name, apart = self._takes(token)
+            position += 2 if name and apart else 1
+            if name and name == self.ends_with:
+                return [*args[:position], *(["--", *args[position:]] if args[position:] else [])]
+        return list(args)
+
+    def _takes(self, token: str) -> tuple[str, bool]:
+        """The option in `token` that takes a value, if one does, and whether its value is the next token."""
+        names = [token] if token.startswith("--") else [f"-{letter}" for letter in token[1:]]
+        for place, name in enumerate(names, start=2):
+            if name.partition("=")[0] in self._valued:
+                return name, "=" not in name if token.startswith("--") else place > len(names)
+        return "", False
+
+    @cached_property
+    def _valued(self) -> set[str]:
+        return {name for param in self.params if not getattr(param, "is_flag", True) for name in param.opts}
+
+    # Help ---------------------------------------------------------------------------------------------------------
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """As it is declared: the library would make one out of the parameters."""
+        formatter.write_usage(ctx.command_path, self.options_metavar or "", prefix="usage: ")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question, if something is near; else nothing."""
-    import difflib
-
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+# Declaring and calling -------------------------------------------------------------------------------------------
 
 
-def common_options(parser: Parser) -> None:
-    """What every command takes."""
-    parser.option(
-        "--store",
-        metavar="LOCATOR",
-        default=os.environ.get("ORCH_STORE") or ".orch",
-        help="the store: a directory, or file:PATH (default: $ORCH_STORE, else ./.orch)",
-    )
-    parser.option(
-        "--log-level",
-        metavar="LEVEL",
-        choices=LEVELS,
-        default="warning",
-        help="how much to say on stderr: debug, info, warning (default), error",
-    )
+def application() -> typer.Typer:
+    """Holds the commands of one module."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def command(
+    app: typer.Typer, name: str, usage: str, *, epilog: str = "", cls: type[Command] = Command, **settings: Any
+) -> Callable[[F], F]:
+    """Declare a function as the command `name`; its docstring is the help. `settings`: of the library's context."""
+    settings = {"help_option_names": [*reversed(HELP)], "max_content_width": 110, **settings}
+    return app.command(name, cls=cls, options_metavar=usage, epilog=epilog or None, context_settings=settings)
+
+
+def call(app: typer.Typer, name: str, arguments: Sequence[str]) -> int:
+    """Call the command `name` of `app`. Raises `UsageError`, and `SystemExit` once its help is printed.
+
+    The two halves of the library's own `main` are called one by one: that would turn errors of pipes and Ctrl-C into
+    exit codes of its own.
+    """
+    prog = f"orch {name}"
+    chosen = typer.main.get_group(app).commands[name]
+    assert isinstance(chosen, Command)
+    try:
+        context = chosen.make_context(prog, list(arguments))
+    except typer.Exit as done:
+        raise SystemExit(done.exit_code) from None
+    except typer.TyperException as error:
+        raise UsageError(_message(prog, chosen, error)) from None
+    with context:
+        code: int = chosen.invoke(context)
+    return code
+
+
+def _message(prog: str, chosen: Command, error: typer.TyperException) -> str:
+    """What the library complains of, in our words."""
+    name = getattr(error, "option_name", "")
+    if name and not chosen.knows(name):
+        return f"{prog} has no option {name}{did_you_mean(name, chosen.flags)}; see: {prog} --help"
+    text = error.format_message().rstrip(".")
+    return f"{prog}: {text[:1].lower()}{text[1:]}; see: {prog} --help"
+
+
+# Values ----------------------------------------------------------------------------------------------------------
 
 
 def natural(text: str) -> int:
-    """A whole number from 1 on, for `type=`."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
+    """A whole number from 1 on, for `parser=`."""
+    return int(_number(text, int, lambda number: number >= 1))
+
+
+def count(text: str) -> int:
+    """A whole number from 0 on, for `parser=`."""
+    return int(_number(text, int, lambda number: number >= 0))
+
+
+def positive(text: str) -> float:
+    """A number above 0, for `parser=`."""
+    return _number(text, float, lambda number: 0 < number < float("inf"))
+
+
+def _number(text: str, kind: Callable[[str], float], fine: Callable[[float], bool]) -> float:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = -1
+    if not fine(number):
+        raise ValueError(f"invalid number value: {text!r}")
     return number
 
 
-natural.__name__ = "number"  # argparse names it in "invalid number value"
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """One of these words, for `parser=`."""
+
+    def choice(text: str) -> str:
+        if text not in names:
+            raise ValueError(f"invalid choice: {text!r} (choose from {', '.join(names)})")
+        return text
+
+    return choice
+
+
+def words(names: Sequence[str]) -> dict[str, Any]:
+    """Keywords for `typer.Option`: only these words, offered when a shell completes."""
+    return {"parser": one_of(names), "autocompletion": lambda: list(names)}
+
+
+# What every command takes ----------------------------------------------------------------------------------------
+
+STORE = ".orch"
+
+Store = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        metavar="LOCATOR",
+        envvar="ORCH_STORE",
+        show_envvar=False,
+        show_default=False,
+        help="the store: a directory, or file:PATH (default: $ORCH_STORE, else ./.orch)",
+    ),
+]
+LogLevel = Annotated[
+    str,
+    typer.Option(
+        "--log-level",
+        metavar="LEVEL",
+        show_default=False,
+        help="how much to say on stderr: debug, info, warning (default), error",
+        **words(LEVELS),
+    ),
+]
+RunId = Annotated[str | None, typer.Argument(metavar="RUN", hidden=True)]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON object, see docs/commands.md")]

@@ -2,70 +2,96 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
+
+from orch.cli import settings as to
 from orch.cli.common import find_log, find_run, find_store, say, who
-from orch.cli.parser import Parser, UsageError, common_options, natural
-from orch.cli.settings import add_faces, add_settings, settings
+from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, command, natural
+from orch.cli.usage import UsageError
 
-_ONLY_RESTART = ("take_over", "adapter", "cores", "memory", "retries", "work_dir", "durability", "max_log_size",
-                 "set_env", "out", "log_file", "quiet")  # fmt: skip
+app = application()
 
 
-def execute(_command: str, arguments: Sequence[str]) -> int:
-    """Inspect, or carry on."""
-    options = _parser().read(arguments)
-    if not options.restart:
-        _refuse_without_restart(options)
-        return inspect(options)
-    if options.at is not None or options.json:
+@command(
+    app,
+    "replay",
+    "[OPTIONS] [RUN]",
+    epilog="The last group of options, --take-over and further, is for --restart; what is not given stays as it was.",
+)
+def replay(  # noqa: PLR0913 - an option each
+    run: RunId = None,
+    *,
+    store: Store = STORE,
+    log_level: LogLevel = "warning",
+    at: Annotated[
+        int | None,
+        typer.Option("--at", parser=natural, metavar="SEQ", help="as it stood after event SEQ (default: the last)"),
+    ] = None,
+    json: AsJson = False,
+    again: Annotated[
+        bool, typer.Option("--restart", help="carry the run on; stdout and exit codes as orch run")
+    ] = False,
+    take_over: Annotated[bool, typer.Option("--take-over", help="even if another leader seems to be alive")] = False,
+    adapter: to.Adapter = None,
+    cores: to.Cores = None,
+    memory: to.Memory = None,
+    retries: to.Retries = None,
+    work_dir: to.WorkDir = None,
+    durability: to.Durability = None,
+    max_log_size: to.MaxLogSize = None,
+    set_env: to.SetEnv = None,
+    out: to.Out = None,
+    log_file: to.LogFile = "",
+    quiet: to.Quiet = False,
+) -> int:
+    """A run (default: the newest) as it stood after an event, from its log alone.
+
+    With --restart, carry it on: adopt what still runs, give failed jobs fresh tries.
+    """
+    overrides: to.Overrides = {
+        "adapter": adapter,
+        "cores": cores,
+        "memory": memory,
+        "retries": retries,
+        "work_dir": work_dir,
+        "durability": durability,
+        "max_log_size": max_log_size,
+        "set_env": set_env,
+    }
+    if not again:
+        _refuse_without_restart({"take_over": take_over, **overrides, "out": out, "log_file": log_file, "quiet": quiet})
+        return inspect(store, run, at=at, json=json)
+    if at is not None or json:
         raise UsageError("orch replay: --restart carries the run on from where it stands: give no --at or --json")
-    return restart(options)
+    face = {"quiet": quiet, "out": out, "level": log_level, "log": log_file}
+    return restart(store, run, to.settings(overrides), face, take_over=take_over)
 
 
-def _parser() -> Parser:
-    parser = Parser(
-        "orch replay",
-        "[OPTIONS] [RUN]",
-        "A run (default: the newest) as it stood after an event, from its log alone;\n"
-        "with --restart, carry it on: adopt what still runs, give failed jobs fresh tries.",
-        "The last group of options, --take-over and further, is for --restart; what is not given stays as it was.",
-    )
-    common_options(parser)
-    parser.add_argument("run", nargs="?", metavar="RUN")
-    parser.option("--at", type=natural, metavar="SEQ", help="as it stood after event SEQ (default: the last)")
-    parser.option("--json", action="store_true", help="one JSON object, see docs/commands.md")
-    parser.option("--restart", action="store_true", help="carry the run on; stdout and exit codes as orch run")
-    parser.option("--take-over", action="store_true", help="even if another leader seems to be alive")
-    add_settings(parser)
-    add_faces(parser)
-    return parser
-
-
-def _refuse_without_restart(options: argparse.Namespace) -> None:
-    for name in _ONLY_RESTART:
-        if getattr(options, name):
+def _refuse_without_restart(options: dict[str, Any]) -> None:
+    for name, value in options.items():
+        if value not in (None, "", False, []):
             raise UsageError(f"orch replay: --{name.replace('_', '-')} means something with --restart only")
 
 
-def inspect(options: argparse.Namespace) -> int:
+def inspect(locator: str, run: str | None, *, at: int | None, json: bool) -> int:
     """Show the run."""
     from orch.cli.summary import as_json, leader_alive, picture
     from orch.cli.view import show
     from orch.history import fold_quickly
 
-    directory, _ = find_log(options.store, options.run)
-    state = fold_quickly(directory, options.at)
-    if options.at is not None and state.seq < options.at:
-        raise UsageError(f"the log has {state.seq} events; there is no event {options.at} to stop at")
-    alive = None if options.at is not None else leader_alive(directory)
-    if options.json:
+    directory, _ = find_log(locator, run)
+    state = fold_quickly(directory, at)
+    if at is not None and state.seq < at:
+        raise UsageError(f"the log has {state.seq} events; there is no event {at} to stop at")
+    alive = None if at is not None else leader_alive(directory)
+    if json:
         print(as_json(picture(state, alive)))
     else:
-        show(state, alive, at=f" (at event {options.at})" if options.at is not None else "")
+        show(state, alive, at=f" (at event {at})" if at is not None else "")
     return 0
 
 
@@ -84,19 +110,18 @@ def _names(directory: Path, given: dict[str, str]) -> list[str]:
     return list(dict.fromkeys([*before, *given]))
 
 
-def restart(options: argparse.Namespace) -> int:
+def restart(locator: str, wanted: str | None, given: dict[str, Any], face: dict[str, Any], *, take_over: bool) -> int:
     """Carry the run on."""
     from orch.store.layout import log_dir
 
-    store = find_store(options.store)
-    run = find_run(store, options.run)
-    given = settings(options)
+    store = find_store(locator)
+    run = find_run(store, wanted)
     directory = store.local_path(log_dir(run))
     overrides = {**given, "set_env": _names(directory, given.get("set_env", {}))}
     from orch.api import Orchestrator, Run
     from orch.cli.lead import Face, lead
 
     async def begin(orchestrator: Orchestrator) -> Run:
-        return await orchestrator.resume(run, take_over=options.take_over, by=who(), **overrides)
+        return await orchestrator.resume(run, take_over=take_over, by=who(), **overrides)
 
-    return lead(store, given, begin, Face.of(options, store))
+    return lead(store, given, begin, Face(store, **face))

@@ -2,94 +2,136 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from orch.cli.parser import Parser, UsageError, common_options
-from orch.cli.settings import add_faces, add_settings, pairs, settings
-from orch.planner_process import start_early
+import typer
+
+from orch.cli import settings as to
+from orch.cli.parser import HELP, STORE, Command, LogLevel, Store, application, command
+from orch.cli.usage import UsageError
 
 if TYPE_CHECKING:
+    from orch.api import Orchestrator, Run
     from orch.bundle import Source
     from orch.errors import UserError
 
-HELP = ("--help", "-h")
+app = application()
 
 
-def execute(_command: str, arguments: Sequence[str]) -> int:
-    """Run a workflow."""
-    parser = _parser()
-    count = parser.split(arguments, last="-m")
-    options = parser.read(arguments[:count])
-    target, rest = _target(parser, options, arguments[count:])
-    start_early()  # its interpreter gets ready while this one imports the rest
+class _RunCommand(Command):
+    """What comes after the module belongs to the workflow, as what comes after a file does."""
+
+    ends_with = "-m"
+
+
+@command(
+    app,
+    "run",
+    "[OPTIONS] WORKFLOW.py|-m PKG.MOD [the workflow's own --options]",
+    cls=_RunCommand,
+    allow_interspersed_args=False,
+)
+def run(  # noqa: PLR0913 - an option each
+    context: typer.Context,
+    tokens: Annotated[list[str] | None, typer.Argument(metavar="WORKFLOW.py", hidden=True)] = None,
+    *,
+    store: Store = STORE,
+    log_level: LogLevel = "warning",
+    module: Annotated[
+        str | None, typer.Option("-m", metavar="PKG.MOD", help="a module; its whole package is stored with the run")
+    ] = None,
+    no_deploy: Annotated[
+        bool, typer.Option("--no-deploy", help="store no code: all hosts read it from where it is")
+    ] = False,
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", metavar="ID", help="the run's id (default: date and time)")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", metavar="TEXT", show_default=False, help="a name for people")] = "",
+    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="K=V", help="a label; may be repeated")] = None,
+    adapter: to.Adapter = None,
+    cores: to.Cores = None,
+    memory: to.Memory = None,
+    retries: to.Retries = None,
+    work_dir: to.WorkDir = None,
+    durability: to.Durability = None,
+    max_log_size: to.MaxLogSize = None,
+    set_env: to.SetEnv = None,
+    out: to.Out = None,
+    log_file: to.LogFile = "",
+    quiet: to.Quiet = False,
+) -> int:
+    """Run a workflow and print its result.
+
+    Options after the workflow belong to it: orch run WORKFLOW.py --help shows them.
+    """
+    target, rest = _target(context, module, tokens or [])
+    source = _source(target, is_module=module is not None, deploy=not no_deploy)
     if any(token in HELP for token in rest):
         from orch.cli.workflow_help import show_help
 
-        return show_help(_source(options, target), parser.format_usage(), target)
-    return _run(options, parser, _source(options, target), rest)
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        "orch run",
-        "[OPTIONS] WORKFLOW.py|-m PKG.MOD [the workflow's own --options]",
-        "Run a workflow and print its result. Options after the workflow belong to it:\n"
-        "orch run WORKFLOW.py --help shows them.",
+        return show_help(source, context.get_usage(), target)
+    given = to.settings(
+        {
+            "adapter": adapter,
+            "cores": cores,
+            "memory": memory,
+            "retries": retries,
+            "work_dir": work_dir,
+            "durability": durability,
+            "max_log_size": max_log_size,
+            "set_env": set_env,
+        }
     )
-    common_options(parser)
-    parser.option("-m", dest="module", metavar="PKG.MOD", help="a module; its whole package is stored with the run")
-    parser.option("--no-deploy", action="store_true", help="store no code: all hosts read it from where it is")
-    parser.option("--run-id", metavar="ID", help="the run's id (default: date and time)")
-    parser.option("--name", metavar="TEXT", default="", help="a name for people")
-    parser.option("--tag", metavar="K=V", action="append", default=[], help="a label; may be repeated")
-    add_settings(parser)
-    add_faces(parser)
-    return parser
+    start = {"argv": rest, "run_id": run_id, "run_name": name, "tags": to.pairs(tag or [], "--tag")}
+    face = {"quiet": quiet, "out": out, "level": log_level, "log": log_file}
+    return _run(context, store, source, {**given, "deploy": not no_deploy}, start, face)
 
 
-def _target(parser: Parser, options: argparse.Namespace, tail: Sequence[str]) -> tuple[str, list[str]]:
+def _target(context: typer.Context, module: str | None, tokens: Sequence[str]) -> tuple[str, list[str]]:
     """The workflow's file or module, and its own options."""
-    if options.module is not None:
-        return options.module, list(tail)
-    if tail[:1] == ["--"]:
-        tail = tail[1:]
-    if not tail:
-        parser.error("name a workflow: WORKFLOW.py or -m PKG.MOD")
-    return tail[0], list(tail[1:])
+    if module is not None:
+        return module, list(tokens)
+    if not tokens:
+        assert isinstance(context.command, Command)
+        context.command.refuse(context, "name a workflow: WORKFLOW.py or -m PKG.MOD")
+    return tokens[0], list(tokens[1:])
 
 
-def _source(options: argparse.Namespace, target: str) -> Source:
+def _source(target: str, *, is_module: bool, deploy: bool) -> Source:
     from orch.bundle import Source
 
-    if options.module is not None:
-        return Source.of_module(target, deploy=not options.no_deploy)
-    return Source.file(target, deploy=not options.no_deploy)
+    return Source.of_module(target, deploy=deploy) if is_module else Source.file(target, deploy=deploy)
 
 
-def _run(options: argparse.Namespace, parser: Parser, source: Source, rest: list[str]) -> int:
-    from orch.api import Orchestrator, Run
+def _run(
+    context: typer.Context,
+    locator: str,
+    source: Source,
+    given: dict[str, Any],
+    start: dict[str, Any],
+    face: dict[str, Any],
+) -> int:
     from orch.cli.lead import Face, lead
     from orch.errors import UserError
     from orch.store.locator import open_store
 
-    store = open_store(options.store)
-    tags = pairs(options.tag, "--tag")
-    given = {**settings(options), "deploy": not options.no_deploy}
+    store = open_store(locator)
 
     async def begin(orchestrator: Orchestrator) -> Run:
         try:
-            return await orchestrator.start(source, argv=rest, run_id=options.run_id, run_name=options.name, tags=tags)
+            return await orchestrator.start(source, **start)
         except UserError as error:
-            raise _with_hint(error, parser, rest) from error
+            raise _with_hint(error, context, start["argv"]) from error
 
-    return lead(store, given, begin, Face.of(options, store))
+    return lead(store, given, begin, Face(store, **face))
 
 
-def _with_hint(error: UserError, parser: Parser, rest: Sequence[str]) -> UserError:
+def _with_hint(error: UserError, context: typer.Context, rest: Sequence[str]) -> UserError:
     """An option of ours that stands behind the workflow was taken for one of the workflow's."""
-    ours = [token.partition("=")[0] for token in rest if token.startswith("--") and parser.knows(token)]
+    own = context.command
+    assert isinstance(own, Command)
+    ours = [token.partition("=")[0] for token in rest if token.startswith("--") and own.knows(token)]
     stray = next((name for name in ours if f"option {name}" in str(error)), None)
     if stray is None:
         return error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from orch.cli.common import find_log, find_store, say, store_option
-from orch.cli.parser import Parser, common_options, natural
+from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, command, natural, words
 from orch.cli.render import date_time, table, terminal_width
 from orch.cli.summary import Summary, as_json, leader_alive, picture, summarize
 from orch.cli.view import show
@@ -19,23 +21,24 @@ from orch.state.model import State
 from orch.store.layout import log_dir
 from orch.store.runs import list_runs
 
+_STATES = [state.value for state in JobState if state is not JobState.ADDED]
 
-def execute(command: str, arguments: Sequence[str]) -> int:
-    """Either of the two."""
-    return list_(arguments) if command == "list" else status(arguments)
+app = application()
 
 
-def list_(arguments: Sequence[str]) -> int:
-    """The runs of the store, newest first."""
-    parser = Parser("orch list", "[--json] [--limit N]", "The runs of the store, the newest first.")
-    common_options(parser)
-    parser.option("--json", action="store_true", help="one JSON array of runs")
-    parser.option("--limit", type=natural, metavar="N", help="the newest N only")
-    options = parser.read(arguments)
-    store = find_store(options.store)
+@command(app, "list", "[OPTIONS]")
+def list_(
+    *,
+    locator: Store = STORE,
+    _level: LogLevel = "warning",
+    json: Annotated[bool, typer.Option("--json", help="one JSON array of runs")] = False,
+    limit: Annotated[int | None, typer.Option("--limit", parser=natural, metavar="N", help="the newest N only")] = None,
+) -> int:
+    """The runs of the store, the newest first."""
+    store = find_store(locator)
     names = list_runs(store)
-    runs = [_summary(store.local_path(log_dir(name)), name) for name in names[: options.limit]]
-    if options.json:
+    runs = [_summary(store.local_path(log_dir(name)), name) for name in names[:limit]]
+    if json:
         print(as_json(runs))
         return 0
     if not runs:
@@ -76,20 +79,30 @@ def _row(run: Summary) -> list[str]:
     ]
 
 
-def status(arguments: Sequence[str]) -> int:
-    """The jobs of a run, as they stand."""
-    parser = Parser("orch status", "[OPTIONS] [RUN]", "The jobs of a run (default: the newest), as they stand now.")
-    common_options(parser)
-    parser.add_argument("run", nargs="?", metavar="RUN")
-    parser.option("--json", action="store_true", help="one JSON object, see docs/commands.md")
-    states = [state.value for state in JobState if state is not JobState.ADDED]
-    parser.option("--state", choices=states, metavar="STATE", default="", help="only jobs in it: " + ", ".join(states))
-    options = parser.read(arguments)
-    directory, _ = find_log(options.store, options.run)
+@command(app, "status", "[OPTIONS] [RUN]")
+def status(
+    run: RunId = None,
+    *,
+    store: Store = STORE,
+    _level: LogLevel = "warning",
+    json: AsJson = False,
+    only: Annotated[
+        str,
+        typer.Option(
+            "--state",
+            metavar="STATE",
+            show_default=False,
+            help=f"only jobs in it: {', '.join(_STATES)}",
+            **words(_STATES),
+        ),
+    ] = "",
+) -> int:
+    """The jobs of a run (default: the newest), as they stand now."""
+    directory, _ = find_log(store, run)
     state = fold_quickly(directory)
     alive = leader_alive(directory)
-    if options.json:
-        print(as_json(picture(state, alive, options.state)))
+    if json:
+        print(as_json(picture(state, alive, only)))
     else:
-        show(state, alive, only=options.state, most=0 if options.state else 50)
+        show(state, alive, only=only, most=0 if only else 50)
     return 0

@@ -4,33 +4,51 @@ from __future__ import annotations
 
 import fnmatch
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+import typer
 
 from orch.bus.codec import Unknown, type_name
 from orch.bus.events import Added, Closed, Ended, Event
 from orch.bus.reader import read
 from orch.cli.common import collect_again, find_log
 from orch.cli.eventline import event_json, event_line
-from orch.cli.parser import Parser, common_options, natural
+from orch.cli.parser import STORE, LogLevel, RunId, Store, application, command, natural
+
+app = application()
 
 
-def execute(_command: str, arguments: Sequence[str]) -> int:
-    """Print the events that are wanted."""
-    parser = Parser("orch tail", "[OPTIONS] [RUN]", "The events of a run (default: the newest), a line each.")
-    common_options(parser)
-    parser.add_argument("run", nargs="?", metavar="RUN")
-    parser.option("--follow", "-f", action="store_true", help="go on as events come, until the run has ended")
-    parser.option("--json", action="store_true", help="each event as JSON, a line each")
-    parser.option("--from", dest="start", type=natural, default=1, metavar="SEQ", help="begin at event SEQ")
-    parser.option("--type", metavar="GLOB", default="", help="only events of these types, such as 'r*'")
-    parser.option("--job", metavar="GLOB", default="", help="only events of jobs with this id, kind or name")
-    options = parser.read(arguments)
-    directory, _ = find_log(options.store, options.run)
-    printer = Printer(start=options.start, types=options.type, jobs=options.job, as_json=options.json)
-    if options.follow:
+@command(app, "tail", "[OPTIONS] [RUN]")
+def tail(
+    run: RunId = None,
+    *,
+    store: Store = STORE,
+    _level: LogLevel = "warning",
+    following: Annotated[
+        bool, typer.Option("--follow", "-f", help="go on as events come, until the run has ended")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="each event as JSON, a line each")] = False,
+    start: Annotated[
+        int, typer.Option("--from", parser=natural, metavar="SEQ", show_default=False, help="begin at event SEQ")
+    ] = 1,
+    types: Annotated[
+        str,
+        typer.Option("--type", metavar="GLOB", show_default=False, help="only events of these types, such as 'r*'"),
+    ] = "",
+    jobs: Annotated[
+        str,
+        typer.Option(
+            "--job", metavar="GLOB", show_default=False, help="only events of jobs with this id, kind or name"
+        ),
+    ] = "",
+) -> int:
+    """The events of a run (default: the newest), a line each."""
+    directory, _ = find_log(store, run)
+    printer = Printer(start=start, types=types, jobs=jobs, as_json=json)
+    if following:
         _follow(directory, printer)
     else:
         printer.print(read(directory, from_seq=printer.first))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
 
 from orch.cli.common import find_job, find_run, find_store, store_option
 from orch.cli.outputs import blob_of, output_at, where
-from orch.cli.parser import Parser, UsageError, common_options
+from orch.cli.parser import STORE, LogLevel, Store, application, command
 from orch.cli.render import date_time
 from orch.cli.summary import leader_alive, run_state, wants
+from orch.cli.usage import UsageError
 from orch.history import fold_quickly
 from orch.sizes import format_duration, format_size
 from orch.state.law import ACTIVE, JobState
@@ -21,29 +25,32 @@ LAST_LINES = 50
 LONGEST_CHAIN = 20
 
 
-def execute(_command: str, arguments: Sequence[str]) -> int:
-    """Explain one job."""
-    parser = Parser(
-        "orch why", "[OPTIONS] [RUN] JOB", "Why a job failed, or does not run yet. RUN defaults to the newest."
-    )
-    common_options(parser)
-    parser.add_argument("names", nargs="+", metavar="[RUN] JOB")
-    options = parser.read(arguments)
-    if len(options.names) > 2:
+app = application()
+
+
+@command(app, "why", "[OPTIONS] [RUN] JOB")
+def why(
+    names: Annotated[list[str], typer.Argument(metavar="[RUN] JOB", hidden=True)],
+    *,
+    locator: Store = STORE,
+    _level: LogLevel = "warning",
+) -> int:
+    """Why a job failed, or does not run yet. RUN defaults to the newest."""
+    if len(names) > 2:
         raise UsageError("orch why: name a job, or a run and a job")
-    store = find_store(options.store)
-    run = find_run(store, options.names[0] if len(options.names) == 2 else None)
+    store = find_store(locator)
+    run = find_run(store, names[0] if len(names) == 2 else None)
     state = fold_quickly(store.local_path(log_dir(run)))
-    row = find_job(state, options.names[-1])
+    row = find_job(state, names[-1])
     print("\n".join(_explanation(store, run, state, row)))
     return 0
 
 
 def _explanation(store: FileStore, run: str, state: State, row: Job) -> Iterator[str]:
     yield f"job {row.label} of run {run} is {row.state}"
-    why = explain(state, row)
-    if why:
-        yield f"  why      {why}"
+    reason = explain(state, row)
+    if reason:
+        yield f"  why      {reason}"
     if row.state in ACTIVE:
         yield from _run(store, run, state)
     if row.state in (JobState.WAITING, JobState.SUCCEEDED):

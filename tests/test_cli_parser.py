@@ -2,56 +2,187 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+import typer
+from support.command import tagged
 
-from orch.cli.main import COMMANDS, main
-from orch.cli.parser import Parser, UsageError, common_options
+from orch.cli.main import COMMANDS, _wants_planner, main
+from orch.cli.parser import STORE, Command, Store, application, call, command, natural, words
 from orch.cli.settings import environment, pairs
+from orch.cli.usage import UsageError
+
+app = application()
+seen: list[dict[str, object]] = []
 
 
-def parser() -> Parser:
-    made = Parser("orch x")
-    common_options(made)
-    made.option("--quiet", "-q", action="store_true")
-    made.option("-m", dest="module")
-    return made
+class Own(Command):
+    ends_with = "-m"
+
+
+@command(app, "x", "[OPTIONS] …", cls=Own, allow_interspersed_args=False)
+def x(
+    tokens: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    *,
+    store: Store = STORE,
+    module: Annotated[str | None, typer.Option("-m")] = None,
+    number: Annotated[int | None, typer.Option("--number", "-n", parser=natural)] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag")] = None,
+    size: Annotated[str, typer.Option("--size", **words(("big", "small")))] = "big",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q")] = False,
+) -> int:
+    """Remembers what it was given."""
+    seen.append(
+        {"store": store, "m": module, "n": number, "tag": tag, "size": size, "quiet": quiet, "rest": tokens or []}
+    )
+    return 7
+
+
+@command(app, "y", "[OPTIONS] NAME")
+def y(
+    name: Annotated[str, typer.Argument(metavar="NAME")], *, quiet: Annotated[bool, typer.Option("-q")] = False
+) -> int:
+    """Takes options anywhere, and one name."""
+    seen.append({"name": name, "quiet": quiet})
+    return 0
+
+
+def given(*arguments: str) -> dict[str, object]:
+    """What `x` is given, other than its defaults."""
+    assert call(app, "x", arguments) == 7
+    defaults: dict[str, object] = {
+        "store": STORE,
+        "m": None,
+        "n": None,
+        "tag": None,
+        "size": "big",
+        "quiet": False,
+        "rest": [],
+    }
+    return {name: value for name, value in seen.pop().items() if value != defaults[name]}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "count"),
+    ("arguments", "expected"),
     [
-        (["wf.py", "--n", "3"], 0),
-        (["--store", "s", "wf.py", "--store", "t"], 2),
-        (["--store=s", "-q", "wf.py"], 2),
-        (["-q", "--", "-odd.py"], 1),
-        (["--store", "s"], 2),
-        (["--unknown", "x", "wf.py"], 1),
-        (["-q", "-m", "pkg.mod", "--n", "3"], 3),
-        (["-mpkg.mod", "-q"], 1),
-        (["-m"], 1),
+        ("wf.py --n 3", {"rest": ["wf.py", "--n", "3"]}),
+        ("--store s wf.py --store t", {"store": "s", "rest": ["wf.py", "--store", "t"]}),
+        ("--store=s -q wf.py", {"store": "s", "quiet": True, "rest": ["wf.py"]}),
+        ("-q -- -odd.py -- -x", {"quiet": True, "rest": ["-odd.py", "--", "-x"]}),
+        ("wf.py -- -m x", {"rest": ["wf.py", "--", "-m", "x"]}),
+        ("--store s", {"store": "s"}),
+        ("-q -m pkg.mod --n 3 -q", {"quiet": True, "m": "pkg.mod", "rest": ["--n", "3", "-q"]}),
+        ("-qm pkg.mod -q", {"quiet": True, "m": "pkg.mod", "rest": ["-q"]}),
+        ("-mpkg.mod -q", {"m": "pkg.mod", "rest": ["-q"]}),
+        ("-m pkg.mod -- -q", {"m": "pkg.mod", "rest": ["--", "-q"]}),
+        ("-n3 --tag -m wf.py -m x", {"n": 3, "tag": ["-m"], "rest": ["wf.py", "-m", "x"]}),
+        ("--tag a=1 --tag b= --size small", {"tag": ["a=1", "b="], "size": "small"}),
     ],
 )
-def test_own_options_end_at_the_workflow(arguments: list[str], count: int) -> None:
-    assert parser().split(arguments, last="-m") == count
+def test_own_options_end_at_the_workflow(arguments: str, expected: dict[str, object]) -> None:
+    assert given(*arguments.split()) == expected
 
 
-def test_an_option_that_is_not_known_brings_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"no option --stroe \(did you mean --store\?\)"):
-        parser().read(["--stroe", "x"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--stroe x", "orch x has no option --stroe (did you mean --store?); see: orch x --help"),
+        ("--stroe=x", "orch x has no option --stroe (did you mean --store?); see: orch x --help"),
+        ("--zzz", "orch x has no option --zzz; see: orch x --help"),
+        ("--qui", "orch x has no option --qui (did you mean --quiet?); see: orch x --help"),
+        ("-qz", "orch x has no option -z"),
+        ("--number", "orch x: option '--number' requires an argument; see: orch x --help"),
+        ("-m", "orch x: option '-m' requires an argument"),
+        ("--number none", "orch x: --number/-n: invalid number value: 'none'; see: orch x --help"),
+        ("--number 0", "invalid number value: '0'"),
+        ("--quiet=1", "orch x: option '--quiet' does not take a value"),
+        ("--size huge", "orch x: --size: invalid choice: 'huge' (choose from big, small); see: orch x --help"),
+    ],
+)
+def test_what_cannot_be_read_is_told(arguments: str, message: str) -> None:
+    with pytest.raises(UsageError) as told:
+        given(*arguments.split())
+    assert message in str(told.value)
 
 
-def test_options_are_not_abbreviated() -> None:
-    with pytest.raises(UsageError, match="no option --qui"):
-        parser().read(["--qui"])
+def test_options_may_stand_behind_a_name_and_only_one_name_is_taken() -> None:
+    assert call(app, "y", ["n", "-q"]) == 0
+    assert seen.pop() == {"name": "n", "quiet": True}
+    with pytest.raises(UsageError, match="orch y: 'extra' is one argument too many"):
+        call(app, "y", ["n", "extra"])
+    with pytest.raises(UsageError, match="orch y: NAME is required"):
+        call(app, "y", [])
 
 
-def test_one_argument_too_many() -> None:
-    with pytest.raises(UsageError, match="'extra' is one argument too many"):
-        parser().read(["extra"])
+def test_errors_of_a_command_are_not_the_librarys_to_handle() -> None:
+    own = application()
+
+    @command(own, "z", "")
+    def z(what: Annotated[str, typer.Argument()]) -> int:
+        """Raises."""
+        raise {"pipe": BrokenPipeError(32, "x"), "key": KeyboardInterrupt(), "end": EOFError()}[what]
+
+    for what, error in (("pipe", BrokenPipeError), ("key", KeyboardInterrupt), ("end", EOFError)):
+        with pytest.raises(error):
+            call(own, "z", [what])
+
+
+def test_values_need_no_pydantic() -> None:
+    """Its import takes longer than all the rest of a short command."""
+    code = (
+        "import sys\nfrom orch.cli.main import main\nassert main(['list', '--limit', '3', '--store', '/no']) == 2\n"
+        "heavy = {'pydantic', 'rich', 'anyio', 'asyncio', 'structlog'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ("run wf.py", True),
+        ("run --cores 3 wf.py --help", True),
+        ("run -m pkg.mod", True),
+        ("run -mpkg.mod", True),
+        ("run", False),
+        ("run --help", False),
+        ("run nowhere.py", False),
+        ("replay wf.py", False),
+        ("--version", False),
+        ("", False),
+    ],
+)
+def test_a_planner_is_started_early_if_it_looks_like_a_run(
+    arguments: str, wanted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wf.py").touch()
+    assert _wants_planner(arguments.split()) is wanted
+
+
+def test_a_planner_that_nobody_wants_leaves_without_a_word(tmp_path: Path) -> None:
+    """The pipe's end is inherited by nobody: it closes when the last process that had it is gone."""
+    (tmp_path / "wf.py").touch()
+    mark = f"ORCH_TEST_MARK={tmp_path}"
+    done = subprocess.run(
+        [sys.executable, "-m", "orch.cli.main", "run", "--cores", "none", "wf.py"],
+        cwd=tmp_path,
+        env={**os.environ, "ORCH_TEST_MARK": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    for left in tagged(mark):
+        with contextlib.suppress(ProcessLookupError):
+            assert select.select([os.pidfd_open(left)], [], [], 30)[0], "a planner is left behind"
 
 
 def test_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
