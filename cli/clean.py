@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from orch.cli.common import find_run, find_store, say, store_option
+from orch.cli.common import find_run, find_store, say
 from orch.cli.parser import STORE, LogLevel, RunId, Store, application, command
 from orch.cli.usage import UsageError
 from orch.errors import LogDamaged, NoSuchRun, RunBusy
+from orch.hints import store_option
 from orch.sizes import format_size
 from orch.state.graph import IllegalTransition
 from orch.store.file import FileStore

@@ -138,6 +138,7 @@ def find_run(store: FileStore, run: str | None) -> str:
     """The id of the run that is meant; the newest by default. Raises `NoSuchRun`."""
     from orch.cli.usage import did_you_mean
     from orch.errors import NoSuchRun
+    from orch.hints import store_option
     from orch.store.layout import log_dir
     from orch.store.runs import check_run_id, list_runs, newest_run
 
@@ -179,18 +180,6 @@ def find_job(state: State, job: str) -> Job:
         raise NoSuchJob(f"{len(named)} jobs of run {run} are called {job!r}, name one by its number: {some}{more}")
     names = {row.kind for row in rows.values()} | {row.name for row in rows.values()}
     raise NoSuchJob(f"run {run} has no job {job!r}{did_you_mean(job, names)}; see: orch status {run}")
-
-
-def store_option(store: FileStore) -> str:
-    """What a suggested command needs, so that it finds the same store."""
-    here = store.root == Path(os.environ.get("ORCH_STORE") or ".orch").absolute()
-    return "" if here else f" --store {_quoted(str(store.root))}"
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
 
 
 def who() -> str:

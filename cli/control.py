@@ -13,10 +13,11 @@ import anyio
 from orch.api import Orchestrator
 from orch.bus.events import Closed, Ended, Event, Requested
 from orch.bus.tail import follow
-from orch.cli.common import collect_again, find_run, find_store, say, store_option, who
+from orch.cli.common import collect_again, find_run, find_store, say, who
 from orch.cli.parser import STORE, LogLevel, RunId, Store, application, command
 from orch.cli.summary import leader_alive
 from orch.errors import RunBusy
+from orch.hints import store_option
 from orch.history import fold_quickly
 from orch.leader.requests import make_request
 from orch.state.model import State

@@ -16,9 +16,10 @@ import anyio
 import anyio.abc
 
 from orch.api import Orchestrator, Run
-from orch.cli.common import collect_again, say, store_option
+from orch.cli.common import collect_again, say
 from orch.cli.progress import Progress, summary_line
 from orch.errors import OrchError
+from orch.hints import store_option
 from orch.store.file import FileStore
 
 Begin = Callable[[Orchestrator], Awaitable[Run]]

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from orch.cli.common import find_log, find_store, say, store_option
+from orch.cli.common import find_log, find_store, say
 from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, command, natural, words
 from orch.cli.render import date_time, table, terminal_width
 from orch.cli.summary import Summary, as_json, leader_alive, picture, summarize
 from orch.cli.view import show
 from orch.errors import LogDamaged
+from orch.hints import store_option
 from orch.history import fold_quickly
 from orch.state.graph import IllegalTransition
 from orch.state.law import JobState

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from orch.cli.common import find_job, find_run, find_store, store_option
+from orch.cli.common import find_job, find_run, find_store
 from orch.cli.outputs import blob_of, output_at, where
 from orch.cli.parser import STORE, LogLevel, Store, application, command
 from orch.cli.render import date_time
 from orch.cli.summary import leader_alive, run_state, wants
 from orch.cli.usage import UsageError
+from orch.hints import store_option
 from orch.history import fold_quickly
 from orch.sizes import format_duration, format_size
 from orch.state.law import ACTIVE, JobState

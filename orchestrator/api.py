@@ -287,9 +287,15 @@ class Run:
             case "failed":
                 raise RunFailed(failure_report(self._orchestrator.store, self.state, self._opened.fetch))
             case "cancelled":
-                raise RunCancelled(f"run {self.id} was cancelled; to carry it on: orch replay {self.id} --restart")
+                raise RunCancelled(f"run {self.id} was cancelled; to carry it on: {self._carry_on}")
             case _:
-                raise RunStopped(f"run {self.id} was stopped; to carry it on: orch replay {self.id} --restart")
+                raise RunStopped(f"run {self.id} was stopped; to carry it on: {self._carry_on}")
+
+    @property
+    def _carry_on(self) -> str:
+        from orch.hints import store_option
+
+        return f"orch replay {self.id} --restart{store_option(self._orchestrator.store)}"
 
     async def cancel(self) -> None:
         """End the run and everything that it has running; returns once that is confirmed."""

@@ -23,6 +23,7 @@ from orch.bus.identity import whoami
 from orch.bus.jsonable import clean_text
 from orch.bus.lock import RunLock
 from orch.errors import ResourceError, RunExists, StoreError, UserError
+from orch.hints import store_option
 from orch.leader.opened import Opened
 from orch.leader.opening import AdapterByName, open_log, run_info
 from orch.leader.settings import Settings, to_log
@@ -102,7 +103,8 @@ def _reserved(store: FileStore, run: str) -> Iterator[None]:
         directory.mkdir(mode=0o700)
     except FileExistsError:
         raise RunExists(
-            f"the store {store.root} has a run {run} already; carry it on with: orch replay {run} --restart"
+            f"the store {store.root} has a run {run} already; "
+            f"carry it on with: orch replay {run} --restart{store_option(store)}"
         ) from None
     try:
         yield

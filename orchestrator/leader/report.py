@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from orch.bus import events as ev
 from orch.errors import StoreError
+from orch.hints import store_option
 from orch.state.law import JobState
 from orch.state.model import Job, State
 from orch.store.blobs import blob_bytes
@@ -28,8 +29,8 @@ def failure_report(store: FileStore, state: State, fetch: Fetch) -> str:
         head += f", {_count(skipped, 'job')} skipped because they need what failed"
     parts = [head, *(_job(store, run, row, fetch) for row in failed[:MOST_JOBS])]
     if len(failed) > MOST_JOBS:
-        parts.append(f"… and {len(failed) - MOST_JOBS} more: orch status {run} --state failed")
-    parts.append(f"mend the cause and carry on: orch replay {run} --restart")
+        parts.append(f"… and {len(failed) - MOST_JOBS} more: orch status {run} --state failed{store_option(store)}")
+    parts.append(f"mend the cause and carry on: orch replay {run} --restart{store_option(store)}")
     return "\n\n".join(parts)
 
 
@@ -38,7 +39,7 @@ def _job(store: FileStore, run: str, row: Job, fetch: Fetch) -> str:
     lines = [f"job {row.id} {row.name or row.kind}, attempt {row.attempt}: {why}"]
     end = last_lines(output(store, row, fetch)[1])
     lines += [f"    {line}" for line in end]
-    lines.append(f"  the whole of its output: orch logs {run} {row.id}")
+    lines.append(f"  the whole of its output: orch logs {run} {row.id}{store_option(store)}")
     return "\n".join(lines)
 
 
