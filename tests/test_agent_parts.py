@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +14,13 @@ from typing import Any
 import pytest
 
 from orch.adapters.contract import RunInfo
-from orch.agent import packets, protocol
+from orch.agent import packets, processes, protocol
 from orch.agent.admission import PATIENCE, Admission, Totals
 from orch.agent.captures import Captures
 from orch.agent.journal import Accepted, Acknowledged, Begun, Ended, Journal
 from orch.agent.model import Run, Shape, Task
 from orch.agent.scratch import Scratch
-from orch.agent.tags import WIDTH, tag_of
+from orch.agent.tags import NAME, WIDTH, tag_of
 from orch.attempt import Attempt, Outcome, Reason
 from orch.bus.events import EMPTY, Blob, Resources
 from orch.store.file import FileStore
@@ -377,3 +380,29 @@ def test_what_an_earlier_agent_left_is_removed(tmp_path: Path) -> None:
     for pid in list(scratch.helpers):
         scratch.child_ended(*os.waitpid(pid, 0))
     assert os.listdir(scratch.root) == os.listdir(tmp_path / "trash") == []
+
+
+# Processes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_is_killed_by_pid_only_if_it_started_then() -> None:
+    with subprocess.Popen(["sleep", "3600"], env={}) as process:
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        assert not processes.kill_if_started_about(process.pid, now - 100)
+        assert not processes.kill_if_started_about(process.pid, now + 100)
+        assert process.poll() is None
+        assert processes.kill_if_started_about(process.pid, now)
+        assert process.wait() == -signal.SIGKILL
+    assert not processes.kill_if_started_about(process.pid, now)
+
+
+def test_all_that_bear_a_mark_are_ended_and_waited_for() -> None:
+    mark = f"test-{os.getpid()}:"
+    started = [subprocess.Popen(["sleep", "3600"], env={NAME: f"{mark}{number}"}) for number in range(3)]
+    other = subprocess.Popen(["sleep", "3600"], env={NAME: "another:1"})
+    assert processes.end_marked(mark) == []
+    for process in started:
+        assert process.wait() == -signal.SIGKILL
+    assert other.poll() is None
+    other.kill()
+    other.wait()

@@ -24,7 +24,7 @@ from orch.agent.loop import Loop, Timer
 from orch.agent.model import Phase, Run, Shape, Task, template_key
 from orch.agent.monitor import Monitor
 from orch.agent.paths import host_name
-from orch.agent.processes import kill_marked
+from orch.agent.processes import end_marked, kill_if_started_about
 from orch.agent.rooms import Room, Rooms
 from orch.agent.tags import agent_name
 from orch.agent.templates import Templates
@@ -101,11 +101,15 @@ class Agent:
 
     def _recover(self, name: str) -> None:
         """Outcomes are kept for their leaders. What was not finished is ended if it still runs, and LOST."""
-        kill_marked(f"{name}:")
+        left = end_marked(f"{name}:")
+        if left:
+            print(f"these processes of an earlier agent cannot be ended: {left}", file=sys.stderr)  # noqa: T201 - its log
         rebooted = self._journal.boot != boot_id()
         for key, entry in list(self._journal.outstanding.items()):
             outcome = entry.outcome
             if outcome is None:
+                if entry.pid and not rebooted:
+                    kill_if_started_about(entry.pid, entry.since)
                 why = "the machine was started anew" if rebooted else "the agent died"
                 outcome = Outcome(key=key, reason=Reason.LOST, message=f"{why} while it ran", host=self.host)
                 self._journal.stage(Ended(outcome))
@@ -128,10 +132,12 @@ class Agent:
             self._forget(run)
 
     def heard(self, connection: Connection, message: protocol.FromLeader) -> None:
-        """A message of a leader."""
+        """A message of a leader, or a question of an observer."""
         run = connection.run
         if isinstance(message, protocol.Hello):
             self._hello(connection, message)
+        elif run is None and isinstance(message, protocol.Ask):
+            connection.send(self._answer(self._tasks.get(message.key), message))
         elif run is None or run.connection is not connection:
             connection.refuse("say hello first")
         else:
@@ -149,7 +155,7 @@ class Agent:
             case protocol.Find(keys):
                 self._find(run, keys)
             case protocol.Ask():
-                connection.send(self._answer(run, message))
+                connection.send(self._answer(run.tasks.get(message.key), message))
             case _:
                 connection.close()
 
@@ -258,8 +264,7 @@ class Agent:
             return Finished(key, task.outcome)
         return self._started(task) if task.phase is Phase.RUNNING else Queued(key, key)
 
-    def _answer(self, run: Run, message: protocol.Ask) -> protocol.Answer:
-        task = run.tasks.get(message.key)
+    def _answer(self, task: Task | None, message: protocol.Ask) -> protocol.Answer:
         if task is None:
             return protocol.Answer(message.number)
         out, err = b"", b""
@@ -268,7 +273,7 @@ class Agent:
             out, err = capture.read()
         elif task.outcome is not None:
             out, err = task.outcome.stdout.data, task.outcome.stderr.data
-        return protocol.Answer(message.number, self._why(task), out, err)
+        return protocol.Answer(message.number, self._why(task), out, err, known=task.live)
 
     def _why(self, task: Task) -> str:
         if task.phase is Phase.HANDED:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import time
 
 from orch.agent.tags import NAME
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
 _PREFIX = f"{NAME}=".encode()
 
 
@@ -97,22 +100,61 @@ def marked(prefix: str) -> list[int]:
     return [pid for pid in found if pid != own and tag(pid).startswith(prefix)]
 
 
-def kill_marked(prefix: str) -> int:
-    """Send SIGKILL to each process whose mark begins with `prefix`; how many there were.
+def end_marked(prefix: str, patience: float = 10.0) -> list[int]:
+    """Kill every process whose mark begins with `prefix`, and wait until they have ended.
 
-    The mark is read again once a pidfd holds the process, so that a pid which was given to another is never hit.
+    Those that have not after `patience` seconds (a hung disk, mostly) are returned.
     """
-    count = 0
-    for pid in marked(prefix):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            descriptor = os.pidfd_open(pid)
-            try:
-                if tag(pid).startswith(prefix):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                    count += 1
-            finally:
-                os.close(descriptor)
-    return count
+    until = time.monotonic() + patience
+    while (found := marked(prefix)) and time.monotonic() < until:
+        held = [descriptor for pid in found if (descriptor := _kill_if_marked(pid, prefix)) is not None]
+        for descriptor in held:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)  # readable once the process has ended (pidfd_open(2))
+            poll.poll(max(0.0, until - time.monotonic()) * 1000)
+            os.close(descriptor)
+    return found
+
+
+def _kill_if_marked(pid: int, prefix: str) -> int | None:
+    """Kill one; a pidfd that holds it.
+
+    The mark is read again once the pidfd is there, so that a pid which was given to another process is never hit.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    try:
+        if tag(pid).startswith(prefix):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            return descriptor
+    except (ProcessLookupError, PermissionError):
+        pass
+    os.close(descriptor)
+    return None
+
+
+def kill_if_started_about(pid: int, since: float) -> bool:
+    """Kill process `pid` if it started in the seconds before `since` (seconds since the machine's start).
+
+    For a program that has cleared its environment, and the mark with it.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        began = int(fields[19]) / _TICKS if len(fields) > 19 else 0.0  # starttime, field 22 of proc(5)
+        if not since - 10 < began < since + 0.1:
+            return False
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        return True
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def kill_child(pid: int) -> None:

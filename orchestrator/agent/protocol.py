@@ -50,7 +50,10 @@ class Find(msgspec.Struct, frozen=True, tag="find"):
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask"):
-    """A question about one attempt, answered by the `Answer` of the same number."""
+    """A question about one attempt, answered by the `Answer` of the same number.
+
+    An observer may ask without a hello: it leads nothing, and fences nobody.
+    """
 
     number: int
     key: str
@@ -84,12 +87,16 @@ class Updates(msgspec.Struct, frozen=True, tag="updates"):
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
-    """`text`: why the attempt is not running yet. `out`, `err`: what it has written so far, head and tail."""
+    """`text`: why the attempt is not running yet. `out`, `err`: what it has written so far, head and tail.
+
+    `known`: the agent has the attempt, and it is not over.
+    """
 
     number: int
     text: str = ""
     out: bytes = b""
     err: bytes = b""
+    known: bool = False
 
 
 FromLeader = Hello | Submit | Cancel | Acknowledge | Find | Ask | Bye
