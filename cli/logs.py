@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,10 +21,13 @@ from orch.cli.usage import UsageError
 from orch.errors import NoSuchJob
 from orch.history import fold_quickly
 from orch.sizes import format_size
-from orch.state.law import LIVE
+from orch.state.law import LIVE, JobState
 from orch.state.model import Job, State
 from orch.store.file import FileStore
 from orch.store.layout import log_dir, safe_name
+
+if TYPE_CHECKING:
+    from orch.agent.protocol import Answer
 
 app = application()
 
@@ -37,9 +40,7 @@ def logs(
     _level: LogLevel = "warning",
     attempt: Annotated[
         int | None,
-        typer.Option(
-            "--attempt", parser=natural, metavar="N", help="of attempt N (default: the latest that has ended)"
-        ),
+        typer.Option("--attempt", parser=natural, metavar="N", help="of attempt N (default: the latest)"),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="of all attempts of all jobs, into files")] = False,
     to: Annotated[
@@ -69,15 +70,33 @@ def _one(store: FileStore, run: str, job: str, attempt: int | None) -> int:
     directory = store.local_path(log_dir(run))
     state = fold_quickly(directory)
     row = find_job(state, job)
-    found = _chosen(directory, row, attempt)
-    if found is None:
+    so_far = _so_far(store, row, attempt)
+    if so_far is None and row.state is JobState.RUNNING:  # it may have ended since
+        state = fold_quickly(directory)
+        row = find_job(state, str(row.id))
+    found = _chosen(directory, row, attempt) if so_far is None else None
+    if so_far is not None:
+        for stream, data in zip(STREAMS, (so_far.out, so_far.err), strict=True):
+            heading = f"job {row.label}, attempt {row.attempt} (running): {stream} so far, {format_size(len(data))}"
+            _print(heading, stream, data)
+    elif found is None:
         _nothing(state, row, attempt)
     else:
         _note_live(row, found)
         for stream in STREAMS:
-            _print(store, row, found, stream)
+            _print_kept(store, row, found, stream)
     _print_logged(directory, row, attempt or (found.attempt if found else row.attempt))
     return 0
+
+
+def _so_far(store: FileStore, row: Job, attempt: int | None) -> Answer | None:
+    """What an attempt that runs on this host has written so far."""
+    if row.state is not JobState.RUNNING or attempt not in (None, row.attempt):
+        return None
+    from orch.agent.observe import ask
+    from orch.agent.paths import host_name
+
+    return ask(str(store.root), row.key) if row.host == host_name() else None
 
 
 def _chosen(directory: Path, row: Job, attempt: int | None) -> Output | None:
@@ -115,14 +134,19 @@ def _note_live(row: Job, shown: Output) -> None:
         say(f"attempt {row.attempt} of job {row.label} is {row.state}; this is attempt {shown.attempt}")
 
 
-def _print(store: FileStore, row: Job, found: Output, stream: str) -> None:
+def _print_kept(store: FileStore, row: Job, found: Output, stream: str) -> None:
     blob: ev.Blob = getattr(found, stream)
     cut = f", {format_size(blob.cut)} more were cut out" if blob.cut else ""
-    say(f"== job {row.label}, attempt {found.attempt} ({found.how}): {stream}, {format_size(blob.size)}{cut}")
+    heading = f"job {row.label}, attempt {found.attempt} ({found.how}): {stream}, {format_size(blob.size)}{cut}"
+    _print(heading, stream, blob_of(store, blob))
+
+
+def _print(heading: str, stream: str, data: bytes) -> None:
+    """A line on stderr, and the bytes as they are to the stream that they were written to."""
+    say(f"== {heading}")
     out = getattr(sys, stream)
     out.flush()
     binary = getattr(out, "buffer", None)
-    data = blob_of(store, blob)
     if binary is None:
         out.write(data.decode("utf-8", "replace"))
     else:

@@ -14,7 +14,7 @@ from support import jobs
 from support.agents import Lab, Signal, View, parent, process_gone
 
 from orch.adapters.contract import Finished, Queued, Started, Unknown
-from orch.agent import paths, processes
+from orch.agent import observe, paths, processes, protocol
 from orch.attempt import Attempt, Reason
 from orch.errors import AdapterError, Fenced
 from orch.store import layout
@@ -295,6 +295,38 @@ async def test_an_agent_that_cannot_start_says_why(lab: Lab) -> None:
         await lab.open()
     (Path(lab.runtime) / "scratch").unlink()
     Path(paths.agent_directory(str(lab.store.root)), "agent.log").unlink()
+
+
+async def test_an_observer_sees_what_an_attempt_has_written_and_disturbs_nobody(lab: Lab, tmp_path: Path) -> None:
+    root = str(lab.store.root)
+    assert observe.ask(root, "run.1.1") is None  # and starts no agent
+    assert not lab.agent_log()
+    said, held = Signal(tmp_path / "said"), Signal(tmp_path / "held")
+    view = await lab.open()
+    attempt = view.shell(f"echo so far; echo . > {said.path}; read x < {held.path}; echo more")
+    await view.submit(attempt)
+    await said.wait()
+    answer = await asyncio.to_thread(observe.ask, root, attempt.key)
+    assert answer is not None
+    assert (answer.out, answer.err, answer.text) == (b"so far\n", b"", "")
+    assert await asyncio.to_thread(observe.ask, root, "run.7.1") is None
+    Path(held.path).write_bytes(b"go\n")
+    assert (await view.outcome(attempt)).stdout.data == b"so far\nmore\n"
+    assert await asyncio.to_thread(observe.ask, root, attempt.key) is None
+    said.close()
+    held.close()
+
+
+async def test_who_does_more_than_ask_has_to_say_hello(lab: Lab) -> None:
+    view = await lab.open()
+    attempt = view.shell("true")
+    connection = paths.connect(lab.runtime)
+    assert connection is not None
+    with connection:
+        connection.sendall(protocol.frame(protocol.Submit([attempt])))
+        heard = protocol.Frames().feed(await asyncio.to_thread(connection.recv, 65536))
+    assert protocol.from_agent(heard[0]) == protocol.Refused("say hello first")
+    assert (await view.run_one(attempt)).reason is Reason.FINISHED
 
 
 async def test_the_environment_of_a_run_is_on_no_disk_and_no_command_line(lab: Lab) -> None:

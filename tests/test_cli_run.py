@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import textwrap
@@ -93,6 +94,26 @@ SLOW = """
     @orch.workflow
     def main(count: int = 2, seconds: float = 60.0):
         return [nap(number, seconds) for number in range(count)]
+"""
+
+WAITS = """
+    import sys
+    from pathlib import Path
+
+    import orch
+
+    @orch.job
+    def waits(where: str):
+        print("so far")
+        print("complaint", file=sys.stderr)
+        Path(where, "said").write_text(".")
+        Path(where, "held").read_text()
+        print("more")
+        return 1
+
+    @orch.workflow
+    def main(where: str):
+        return waits(where)
 """
 
 
@@ -219,6 +240,23 @@ async def test_ctrl_c_and_carrying_on(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "[0, 1]\n"), done.stderr
     types = [json.loads(line)["type"] for line in orch("tail", "--json", cwd=tmp_path).stdout.splitlines()]
     assert "recoded" in types
+
+
+async def test_logs_of_a_running_job_show_what_there_is_so_far(tmp_path: Path) -> None:
+    flow(tmp_path, WAITS)
+    os.mkfifo(tmp_path / "said")
+    os.mkfifo(tmp_path / "held")
+    with running("run", "--run-id", "r", "wf.py", "--where", str(tmp_path), cwd=tmp_path) as process:
+        await until(log_directory(tmp_path / ".orch", "r"), is_running)
+        await anyio.to_thread.run_sync((tmp_path / "said").read_bytes)
+        shown = orch("logs", "waits", cwd=tmp_path)
+        assert (shown.returncode, shown.stdout) == (0, "so far\n"), shown.stderr
+        assert "attempt 1 (running): stdout so far, 7 B" in shown.stderr
+        assert "complaint" in shown.stderr
+        (tmp_path / "held").write_bytes(b"go")
+        out, err = await anyio.to_thread.run_sync(process.communicate)
+    assert (process.returncode, out) == (0, "1\n"), err
+    assert orch("logs", "waits", cwd=tmp_path).stdout == "so far\nmore\n"
 
 
 async def test_sigterm_leaves_what_runs(tmp_path: Path) -> None:
