@@ -12,7 +12,7 @@ from orch.agent import paths, protocol, start
 from orch.attempt import Attempt
 from orch.errors import AdapterError, Fenced
 
-AHEAD = 256
+AHEAD = 64
 """Attempts handed over beyond those that fit: what the agent does during a turn and a sync of the leader."""
 
 _ATTEMPTS = 5
