@@ -20,7 +20,7 @@ from orch.cli.summary import wants
 from orch.clock import system_clock
 from orch.sizes import format_duration
 from orch.state.law import JobState
-from orch.state.model import State
+from orch.state.model import Job, State
 from orch.state.status import explain, seconds_since
 
 S = JobState
@@ -73,7 +73,7 @@ class Progress:
         await anyio.sleep(FIRST)
         with await anyio.to_thread.run_sync(display) as screen:
             while True:
-                screen.show(self.lines(), share(self._run.state))
+                screen.show(self.lines(short=await self._short()), share(self._run.state))
                 await anyio.sleep(REFRESH)
 
     def _warn(self) -> None:
@@ -83,12 +83,21 @@ class Progress:
             say(f"orch: warning: {message}")
         self._warned = len(warnings)
 
-    def lines(self, now: str = "") -> list[str]:
-        """What there is to show at this moment."""
+    async def _short(self) -> str:
+        """What the batch system says is short, if nothing moves and it says so in time."""
+        row = stalled(self._run.state, system_clock())
+        text = ""
+        if row is not None:
+            with anyio.move_on_after(REFRESH):
+                text = await self._run.describe(row.id)
+        return text
+
+    def lines(self, now: str = "", short: str = "") -> list[str]:
+        """What there is to show at this moment. `short`: what the batch system says is short."""
         state = self._run.state
         now = now or system_clock()
         elapsed = format_duration(time.monotonic() - self._began)
-        below = [*running(state, now), *stuck(state, now), *failures(state), *self._newest()]
+        below = [*running(state, now), *stuck(state, now, short), *failures(state), *self._newest()]
         return [f"{counts(state)}, {elapsed}", *below]
 
     def _newest(self) -> Iterator[str]:
@@ -146,17 +155,23 @@ def failures(state: State) -> Iterator[str]:
         yield f"  failed   {row.label} {explain(state, row)}"
 
 
-def stuck(state: State, now: str) -> Iterator[str]:
-    """There is work, nothing runs, and nothing has happened for a while: what is short."""
+def stalled(state: State, now: str) -> Job | None:
+    """There is work, nothing runs, and nothing has happened for a while: the job that is next."""
     if state.counts[S.RUNNING] or not state.active or not state.time or seconds_since(state.time, now) < STILL:
+        return None
+    first = next(iter(state.live), None) or next(iter(state.ready), None)
+    return None if first is None else state.jobs[first]
+
+
+def stuck(state: State, now: str, short: str = "") -> Iterator[str]:
+    """What is short when nothing moves."""
+    row = stalled(state, now)
+    if row is None:
         return
     if state.paused:
         yield "  the run is paused: orch resume"
-        return
-    first = next(iter(state.live), None) or next(iter(state.ready), None)
-    if first is not None:
-        row = state.jobs[first]
-        yield f"  nothing runs: {row.label} wants {wants(row)}; {explain(state, row)} (orch why {row.id})"
+    else:
+        yield f"  nothing runs: {row.label} wants {wants(row)}; {short or explain(state, row)} (orch why {row.id})"
 
 
 def summary_line(run: Run, seconds: float) -> str:

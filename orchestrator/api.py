@@ -20,9 +20,9 @@ from orch.bus.topic import Topic
 from orch.errors import NoSuchJob, OrchError, RunCancelled, RunFailed, RunStopped, UserError
 from orch.leader.requests import Request, drop_request, read_requests
 from orch.leader.settings import Settings
-from orch.state.law import OVER
+from orch.state.law import OVER, JobState
 from orch.state.model import State
-from orch.state.status import JobStatus, job_status
+from orch.state.status import JobStatus, explain, job_status
 from orch.store.file import FileStore
 from orch.store.locator import open_store
 
@@ -330,6 +330,13 @@ class Run:
     def status(self, job_id: str | int) -> JobStatus:
         """Where a job stands."""
         return job_status(self.state, self._row(job_id))
+
+    async def describe(self, job_id: str | int) -> str:
+        """Why a job does not run yet: as its batch system sees it, else as the run does. One line, or empty."""
+        row = self._row(job_id)
+        handed = row.state in (JobState.SUBMITTING, JobState.QUEUED) and not self._over.is_set()
+        said: str = await self._opened.describe(row.key) if handed else ""
+        return said or explain(self.state, row)
 
     def jobs(self, state: str | None = None) -> list[JobStatus]:
         """All jobs, or those in one state."""

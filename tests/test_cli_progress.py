@@ -54,6 +54,28 @@ def test_what_is_short_when_nothing_moves(tmp_path: Path) -> None:
     assert any("the run is paused" in line for line in Progress(fake_run(state)).lines(now=LATER))
 
 
+def test_what_is_short_is_asked_of_the_batch_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = ev.Added(job=1, kind="large", resources=ev.Resources(cores=8))
+    submitting = ev.Submitting(job=1, attempt=1, key="r.1.1", adapter="local")
+    run = fake_run(state_of(tmp_path, [created("r"), job, ev.Planned(count=1), submitting]))
+    monkeypatch.setattr(progress, "system_clock", lambda: LATER)
+
+    async def describe(job: int) -> str:
+        return f"job {job} waits for 6 cores"
+
+    run.describe = describe
+    shown = Progress(run)
+    assert any("; job 1 waits for 6 cores (orch why 1)" in line for line in shown.lines(short=anyio.run(shown._short)))
+
+    async def never(job: int) -> str:
+        await anyio.sleep_forever()
+        return f"job {job} is never told"
+
+    run.describe = never
+    monkeypatch.setattr(progress, "REFRESH", 0)
+    assert any("handed to local, not started yet" in line for line in shown.lines(short=anyio.run(shown._short)))
+
+
 def test_no_job_is_nothing_to_show(tmp_path: Path) -> None:
     state = state_of(tmp_path, [created("r"), ev.Planned(count=0)])
     assert counts(state) == "0 of 0 jobs done"

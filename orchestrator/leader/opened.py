@@ -69,6 +69,10 @@ class Opened:
             with anyio.CancelScope(shield=True):
                 await self.release()
 
+    async def describe(self, key: str) -> str:
+        """Why an attempt does not run yet, as its batch system sees it. One line, or empty."""
+        return await self._session.describe(key)
+
     async def release(self) -> None:
         """Close the log in order if that was not done, and let go of session and lock. Live attempts go on."""
         try:
