@@ -55,14 +55,14 @@ class Face:
         """The result, exported where that is wanted."""
         from orch.cli.result import print_result
 
-        print_result(run.load(stand_ins=True), self._place())
+        print_result(run.load(stand_ins=True), self._place(self.out or run.out))
 
-    def _place(self) -> Callable[[Any], str]:
-        if self.out is None:
+    def _place(self, out: Path | None) -> Callable[[Any], str]:
+        if out is None:
             return lambda ref: str(self.store.local_path(ref.path))
         from orch.cli.export import Exporter
 
-        return Exporter(self.store, self.out)
+        return Exporter(self.store, out)
 
 
 class _Ending:
@@ -98,6 +98,8 @@ def lead(store: FileStore, settings: Mapping[str, Any], begin: Begin, face: Face
 
 
 async def _lead(store: FileStore, settings: Mapping[str, Any], begin: Begin, face: Face, ending: _Ending) -> None:
+    if face.out is not None:  # recorded, so that a restart exports as well
+        settings = {**settings, "out": face.out}
     async with anyio.create_task_group() as tasks:
         await tasks.start(_heed_signals, ending, tasks)
         try:

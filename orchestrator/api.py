@@ -19,7 +19,7 @@ from orch.bus import events as ev
 from orch.bus.topic import Topic
 from orch.errors import NoSuchJob, OrchError, RunCancelled, RunFailed, RunStopped, UserError
 from orch.leader.requests import Request, drop_request, read_requests
-from orch.leader.settings import Settings
+from orch.leader.settings import Settings, from_log, make_settings
 from orch.state.law import OVER, JobState
 from orch.state.model import State
 from orch.state.status import JobStatus, explain, job_status
@@ -36,13 +36,13 @@ class Orchestrator:
     `store` a path or locator; `adapter` the batch system's name, or an object with the adapter contract; `cores` and
     `memory` (a size) bound each run, 0 is all there is; `retries` is the default for jobs that do not say;
     `max_log` (a size) bounds what is kept of each output stream of an attempt; `set_env` is added to the environment
-    of attempts and never stored.
+    of attempts and never stored; `out` is recorded, and tells whoever shows the result where its files are to go.
 
     Leaving the `async with` block ends the leaders that are still busy and leaves their live attempts alone: the runs
     can be carried on with `resume`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a setting each
         self,
         store: str | Path = ".orch",
         adapter: str | Adapter = "local",
@@ -55,9 +55,8 @@ class Orchestrator:
         max_log: str | int = "16 MiB",
         set_env: Mapping[str, str] | None = None,
         deploy: bool = True,
+        out: str | Path = "",
     ) -> None:
-        from orch.leader.settings import make_settings
-
         self.store: FileStore = open_store(store)
         self._adapter_given = adapter
         self._settings = make_settings(
@@ -70,6 +69,7 @@ class Orchestrator:
             max_log=max_log,
             set_env=list(set_env or ()),
             deploy=deploy,
+            out=out,
         )
         self._environment = {**os.environ, **(set_env or {})}
         self._adapters: dict[str, Adapter] = {}
@@ -214,6 +214,16 @@ class Run:
         state: State = self._opened.state
         return state
 
+    def __repr__(self) -> str:
+        return f"<run {self.id}: {self.state.outcome or 'not over'}>"
+
+    @property
+    def out(self) -> Path | None:
+        """Where the files of the result are to be exported to, as it was said when the run began."""
+        created = self.state.created
+        found = from_log(created.settings).out if created else ""
+        return Path(found) if found else None
+
     async def _lead(self) -> None:
         if self._opened.leader is None:
             return
@@ -279,13 +289,15 @@ class Run:
 
     def check_outcome(self) -> None:
         """Raise `RunFailed`, `RunCancelled` or `RunStopped` unless the run has succeeded."""
+        from orch.leader.failures import failures
         from orch.leader.report import failure_report
 
         match self.state.outcome:
             case "succeeded":
                 return
             case "failed":
-                raise RunFailed(failure_report(self._orchestrator.store, self.state, self._opened.fetch))
+                parts = (self._orchestrator.store, self.state, self._opened.fetch)
+                raise RunFailed(failure_report(*parts), failures(*parts))
             case "cancelled":
                 raise RunCancelled(f"run {self.id} was cancelled; to carry it on: {self._carry_on}")
             case _:

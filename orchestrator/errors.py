@@ -24,6 +24,9 @@ OrchError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from orch.bus.errors import Fenced, LogDamaged, LogTooNew, LogTrouble, OrchError, RunBusy
 
 
@@ -78,9 +81,16 @@ class JobError(OrchError):
 
 
 class RunFailed(OrchError):
-    """The run ended and jobs failed; the message has each of them with the end of its log."""
+    """The run ended and jobs failed; the message has each of them with the end of its log.
+
+    `failures` has the same for programs: `orch.leader.failures.Failure` records, a job each.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, failures: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.failures = list(failures)
 
 
 class RunCancelled(OrchError):

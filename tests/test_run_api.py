@@ -76,6 +76,7 @@ async def test_limits_end_an_attempt_and_no_other(tmp_path: Path, isolation: str
     assert found["slow"].reason == "MAXJOBDURATION"
     assert found["fine"].state == "done"
     assert {job.state for job in run.jobs() if job.kind == "after"} == {"skipped"}
+    assert {each.job.reason for each in failure.value.failures} == {"MEMLIMIT", "MAXJOBDURATION"}
     assert "MEMLIMIT" in str(failure.value)
     assert "orch logs" in str(failure.value)
 

@@ -155,3 +155,16 @@ async def test_stopped_leader_that_wakes_up_finds_itself_fenced(tmp_path: Path) 
     assert list(read(log_directory(store, "r"))) == before
     assert executions(tmp_path / "counts") == dict.fromkeys(range(300), 1)
     assert status(store, "r")["state"] == "succeeded"
+
+
+async def test_a_restart_exports_as_the_first_leader_would_have(tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    flow = Path(__file__).parent.parent / "examples" / "mergesort.py"
+    own = ["--run-id", "r", "--quiet", "--out", str(tmp_path / "out"), "--store", str(store)]
+    with running("run", *own, flow, "--lines", "3000", "--lines-per-job", "300", cwd=tmp_path) as process:
+        await until(log_directory(store, "r"), lambda event: isinstance(event, Succeeded))
+        process.kill()
+        process.wait()
+    done = orch("replay", "r", "--restart", "--quiet", "--store", store, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Path(json.loads(done.stdout)).parent == tmp_path / "out"

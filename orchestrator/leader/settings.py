@@ -15,7 +15,8 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     """What holds for all jobs of a run.
 
     `cores`, `memory` (bytes): what the run may use at once, 0 for all there is. `max_log`: bytes kept of each of an
-    attempt's output streams. `set_env` are names only: values are never stored.
+    attempt's output streams. `set_env` are names only: values are never stored. `out`: the directory that the result's
+    files are to be exported to, for whoever shows the result; a restart shows it as the first leader would have.
     """
 
     adapter: str = "local"
@@ -27,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     max_log: int = 16 * 1024 * 1024
     set_env: list[str] = []
     deploy: bool = True
+    out: str = ""
 
     def override(self, **changes: Any) -> Settings:
         """These settings, with those of `changes` that are not None on top, given as to `make_settings`."""
@@ -34,12 +36,15 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
         return make_settings(**{**msgspec.structs.asdict(self), **given})
 
 
-def make_settings(*, memory: str | float = 0, max_log: str | float, work_dir: str | Path = "", **rest: Any) -> Settings:
+def make_settings(
+    *, memory: str | float = 0, max_log: str | float, work_dir: str | Path = "", out: str | Path = "", **rest: Any
+) -> Settings:
     """Settings from what a user gave: sizes as text, paths as they are. Raises `UserError`."""
     settings = Settings(
         memory=parse_size(memory),
         max_log=parse_size(max_log),
         work_dir=str(Path(work_dir).absolute()) if work_dir else "",
+        out=str(Path(out).absolute()) if out else "",
         **rest,
     )
     if settings.durability not in ("always", "relaxed"):

@@ -58,6 +58,7 @@ def _opened(state: State, event: ev.Opened) -> None:
     state.leader = (event.host, event.pid, event.time)
     state.closed = ""
     state.stopping = False
+    state.warnings = []  # they were about what an earlier leader found
     for attempt in list(state.provisional):
         _forget(state, attempt)
 
