@@ -111,7 +111,8 @@ class Agent:
                 if entry.pid and not rebooted:
                     kill_if_started_about(entry.pid, entry.since)
                 why = "the machine was started anew" if rebooted else "the agent died"
-                outcome = Outcome(key=key, reason=Reason.LOST, message=f"{why} while it ran", host=self.host)
+                when = "while it ran" if entry.pid else "before it was known to run"
+                outcome = Outcome(key=key, reason=Reason.LOST, message=f"{why} {when}", host=self.host)
                 self._journal.stage(Ended(outcome))
             self._run(entry.run).kept[key] = outcome
         self._journal.settle()
