@@ -15,6 +15,10 @@ class Disk:
         os.fchmod(descriptor, mode)  # whatever the umask is
         return descriptor
 
+    def protect(self, descriptor: int, mode: int) -> None:
+        """Set the final permissions of a file that is written."""
+        os.fchmod(descriptor, mode)
+
     def write(self, descriptor: int, data: memoryview) -> int:
         """Write some of `data`; how much of it."""
         return os.write(descriptor, data)

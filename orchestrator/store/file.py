@@ -92,13 +92,13 @@ class FileStore:
         return _digest(data)
 
     def put_file(self, path: str, source: Path | str, *, sync: bool = True) -> StoredFile:
-        """Copy the file `source` to `path`, its executable bit too."""
+        """Copy the file `source` to `path`, its executable bit too; the copy is read-only."""
         target = self.local_path(path)
         with _translated("put into the store", str(source)):
             opened, executable = _open_regular(Path(source))
         with opened, _translated(f"copy {source} to", self._name(path)):
             chunks = _Hashed(opened)
-            self._write(target, chunks, executable=executable, sync=sync)
+            self._write(target, chunks, executable=executable, sync=sync, final=_read_only(executable))
         return StoredFile(path=path, size=chunks.size, digest=chunks.digest())
 
     def put_directory(self, path: str, source: Path | str, *, sync: bool = True) -> StoredFile:
@@ -106,7 +106,7 @@ class FileStore:
 
         Symbolic links that lead to something inside `source` are replaced by it, others are refused, and so is what
         is neither file nor directory. Where `path` holds the same contents already, that is left as it is; other
-        contents are never replaced. The digest covers names, contents and executable bits.
+        contents are never replaced. The files are read-only. The digest covers names, contents and executable bits.
         """
         target = self.local_path(path)
         with _translated("read the directory", str(source)):
@@ -244,7 +244,9 @@ class FileStore:
             if sync:
                 self._disk.sync_directory(new.parent)
 
-    def _write(self, target: Path, chunks: Iterable[bytes], *, executable: bool, sync: bool) -> None:
+    def _write(
+        self, target: Path, chunks: Iterable[bytes], *, executable: bool, sync: bool, final: int | None = None
+    ) -> None:
         temporary = self._temporary(target.parent)
         mode = 0o700 if executable else 0o600
         try:
@@ -253,7 +255,7 @@ class FileStore:
             self._make_directories(target.parent, sync=sync)
             descriptor = self._disk.create(temporary, mode)
         try:
-            self._fill(descriptor, chunks, sync=sync)
+            self._fill(descriptor, chunks, sync=sync, final=final)
             self._disk.rename(temporary, target)
         except BaseException:
             _remove_quietly(temporary)
@@ -261,10 +263,13 @@ class FileStore:
         if sync:
             self._disk.sync_directory(target.parent)
 
-    def _fill(self, descriptor: int, chunks: Iterable[bytes], *, sync: bool) -> None:
+    def _fill(self, descriptor: int, chunks: Iterable[bytes], *, sync: bool, final: int | None = None) -> None:
+        """Write all chunks. `final`: the permissions to end with; writing comes first, for NFS asks at each write."""
         try:
             for chunk in chunks:
                 self._write_all(descriptor, chunk)
+            if final is not None:
+                self._disk.protect(descriptor, final)
             if sync:
                 self._disk.sync(descriptor)
         finally:
@@ -289,7 +294,8 @@ class FileStore:
             opened, executable = _open_regular(entry.source)
             with opened:
                 chunks = _Hashed(opened)
-                self._fill(self._disk.create(target, 0o700 if executable else 0o600), chunks, sync=sync)
+                descriptor = self._disk.create(target, 0o600)
+                self._fill(descriptor, chunks, sync=sync, final=_read_only(executable))
             copied.append(msgspec.structs.replace(entry, size=chunks.size, digest=chunks.digest()))
         if sync:
             for directory in directories:
@@ -350,6 +356,11 @@ def _open_regular(source: Path) -> tuple[BinaryIO, bool]:
         file.close()
         raise OSError(errno.EINVAL, "not a regular file")
     return file, bool(status.st_mode & 0o100)
+
+
+def _read_only(executable: bool) -> int:  # noqa: FBT001 - it is the question
+    """Permissions of what never changes; who may come near it is decided by the directories above."""
+    return 0o555 if executable else 0o444
 
 
 def _digest(data: bytes) -> str:

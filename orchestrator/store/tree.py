@@ -11,6 +11,9 @@ import msgspec
 
 from orch.errors import StoreError
 
+STAGED = ".orch-files"
+"""In a scratch directory: what an attempt was lent by the store. A stored copy of that directory is without."""
+
 
 class Entry(msgspec.Struct, frozen=True):
     """A file or directory in a tree: its name within it, where it is read from, and what it holds once measured."""
@@ -33,7 +36,7 @@ def walk(root: Path) -> Iterator[Entry]:
     while waiting:
         prefix, directory, above = waiting.pop()
         with os.scandir(directory) as scan:
-            found = sorted(scan, key=lambda item: item.name)
+            found = sorted((item for item in scan if item.name != STAGED), key=lambda item: item.name)
         below = []
         for item in found:
             name = f"{prefix}{item.name}"

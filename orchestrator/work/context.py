@@ -18,9 +18,11 @@ from orch.bus.events import INLINE_LIMIT, Blob, Resources, StoredFile
 from orch.errors import JobError, UserError
 from orch.files import DirRef, FileRef
 from orch.store.layout import files_dir, value_file
+from orch.store.tree import STAGED
 
 if TYPE_CHECKING:
     from orch.store.file import FileStore
+    from orch.work.staging import Print
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -49,6 +51,7 @@ class Context:
         self._scratch = scratch
         self._emit = emit
         self._store: FileStore | None = None
+        self._staged: dict[str, tuple[Path, Print]] = {}
 
     def __enter__(self) -> Self:
         global _current  # noqa: PLW0603 - see above
@@ -122,34 +125,49 @@ class Context:
         to: str | os.PathLike[str] | None = None,
         mutable: bool = False,  # noqa: FBT001, FBT002 - the surface is fixed
     ) -> Path:
-        """Where a stored file can be read on this host.
+        """Where a stored file can be read on this host: a link in scratch, as a rule.
 
         With `to` it is put there (relative paths: in scratch). With `mutable` it is a copy, in scratch unless `to`
         says otherwise, that may be changed; else it must not be written to. Raises `JobError`, `NoSuchFile`.
         """
-        from orch.work.transfer import stage
+        from orch.work.staging import stage
 
         source = self.local_path(ref)
         if to is not None:
             return stage(source, ref, self.scratch / to, mutable=mutable)
         if not mutable:
-            return source
+            return self._to_read(source, ref)
         return stage(source, ref, self._free_name(ref.name), mutable=True)
+
+    def _to_read(self, source: Path, ref: FileRef | DirRef) -> Path:
+        """Staged once an attempt, in a place of its own; again where user code has changed or removed it."""
+        from orch.work.staging import fingerprint, stage
+
+        path, before = self._staged.get(ref.path, (None, ()))
+        if path is not None and fingerprint(path) == before:
+            return path
+        number = 1
+        while os.path.lexists(directory := self.scratch / STAGED / str(number)):
+            number += 1
+        path = stage(source, ref, directory / (Path(ref.name).name or "file"), mutable=False)
+        self._staged[ref.path] = (path, fingerprint(path))
+        return path
 
     def open(self, ref: FileRef) -> BinaryIO:
         """A stored file, opened for reading bytes."""
         return self.local_path(ref).open("rb")
 
     def local_path(self, ref: FileRef | DirRef) -> Path:
-        """Where the store has it. Raises `JobError` if `ref` is no reference, `NoSuchFile` if it is gone."""
+        """Where the store has it. Raises `JobError` if `ref` is none or the file was changed, `NoSuchFile` if gone."""
         from orch.errors import NoSuchFile
+        from orch.work.staging import checked
 
         if not isinstance(ref, FileRef | DirRef):
             raise JobError(f"a FileRef or DirRef is needed, and this is a {type(ref).__name__}: {ref!r:.80}")
         path = self.store.local_path(ref.path)
         if not path.exists():
             raise NoSuchFile(f"{ref.name!r} is not in the store {self._place.store}: {ref.path} does not exist there")
-        return path
+        return checked(path, ref)
 
     def _free_name(self, name: str) -> Path:
         target, number = self.scratch / name, 1

@@ -14,13 +14,18 @@ from orch.authoring.commands import Program, plain_text
 from orch.errors import JobError
 from orch.files import DirRef, FileRef
 from orch.results import CommandResult
+from orch.store.tree import STAGED
 from orch.work.capture import Capture, copy_streams
 from orch.work.context import Context, context
 from orch.work.failure import ProgramFailed
+from orch.work.staging import Print, fingerprint
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
 _LISTED = 20
+
+Staged = Mapping[Path, tuple[FileRef | DirRef, Print]]
+"""Inputs by their paths in the scratch directory, and what they looked like before the program ran."""
 
 
 def perform(program: Program) -> CommandResult:
@@ -43,13 +48,14 @@ def perform(program: Program) -> CommandResult:
 # Before -----------------------------------------------------------------------------------------------------------
 
 
-def _stage_inputs(here: Context, inputs: Mapping[str, Any]) -> dict[Path, FileRef | DirRef]:
+def _stage_inputs(here: Context, inputs: Mapping[str, Any]) -> Staged:
     """Put inputs into the scratch directory; which path holds which."""
-    staged = {}
+    staged: dict[Path, tuple[FileRef | DirRef, Print]] = {}
     for name, ref in inputs.items():
         if not isinstance(ref, FileRef | DirRef):
             raise JobError(f"input {name!r} is {ref!r:.80}, a {type(ref).__name__}, and must be a FileRef or a DirRef")
-        staged[here.read_file(ref, to=name)] = ref
+        path = here.read_file(ref, to=name)
+        staged[path] = (ref, fingerprint(path))
     return staged
 
 
@@ -59,7 +65,7 @@ def render(here: Context, given: Any) -> Iterator[str]:
         for one in given:
             yield from render(here, one)
     elif isinstance(given, FileRef | DirRef):
-        yield str(_local(here, given))
+        yield str(here.read_file(given))
     elif isinstance(given, bytes):
         yield os.fsdecode(given)
     elif isinstance(given, str | int | float | os.PathLike):
@@ -68,11 +74,6 @@ def render(here: Context, given: Any) -> Iterator[str]:
         raise JobError(
             f"the argument {given!r:.80} is a {type(given).__name__}: give a text, a number, a path or a FileRef"
         )
-
-
-def _local(here: Context, ref: FileRef | DirRef) -> Path:
-    """Where a program can read it. A program's own file must be where it may be executed."""
-    return here.read_file(ref)
 
 
 def _one(here: Context, name: str, value: Any) -> str:
@@ -98,7 +99,7 @@ def _stdin(here: Context, given: Any) -> tuple[IO[bytes] | int, bytes]:
     if given is None:
         return subprocess.DEVNULL, b""
     if isinstance(given, FileRef):
-        return here.open(given), b""
+        return here.read_file(given).open("rb"), b""
     if isinstance(given, str | bytes):
         return subprocess.PIPE, given.encode() if isinstance(given, str) else given
     raise JobError(f"stdin is {given!r:.80}, a {type(given).__name__}: give a text, bytes or a FileRef")
@@ -165,16 +166,18 @@ def _not_started(name: str, directory: Path, environment: Mapping[str, str], err
 # After --------------------------------------------------------------------------------------------------------------
 
 
-def _collect(here: Context, name: str, path: str, staged: Mapping[Path, FileRef | DirRef]) -> Any:
+def _collect(here: Context, name: str, path: str, staged: Staged) -> Any:
     """One output: a `FileRef`, a `DirRef`, or a list of `FileRef`s for a pattern. Raises `JobError`."""
     if path.endswith("/"):
         return _directory_output(here, name, path, staged)
     if any(letter in path for letter in "*?["):
-        found = sorted(file for file in here.scratch.glob(path) if not _is_staged(file, staged) and not file.is_dir())
+        found = sorted(
+            file for file in here.scratch.glob(path) if not _is_staged(here, file, staged) and not file.is_dir()
+        )
         return [here.write_file(_inside(here, name, file)) for file in found]
     file = here.scratch / path
-    if file in staged:
-        return staged[file]
+    if _unchanged(file, staged):
+        return staged[file][0]
     if file.is_dir():
         raise JobError(f"output {name!r}: {path!r} is a directory; write {path + '/'!r} to keep it")
     if not file.exists():
@@ -182,17 +185,22 @@ def _collect(here: Context, name: str, path: str, staged: Mapping[Path, FileRef 
     return here.write_file(_inside(here, name, file))
 
 
-def _directory_output(here: Context, name: str, path: str, staged: Mapping[Path, FileRef | DirRef]) -> Any:
+def _directory_output(here: Context, name: str, path: str, staged: Staged) -> Any:
     directory = here.scratch / path.rstrip("/")
-    if directory in staged:
-        return staged[directory]
+    if _unchanged(directory, staged):
+        return staged[directory][0]
     if not directory.is_dir():
         raise _missing(here, name, path)
     return here.write_dir(_inside(here, name, directory))
 
 
-def _is_staged(file: Path, staged: Mapping[Path, FileRef | DirRef]) -> bool:
-    return file in staged or any(parent in staged for parent in file.parents)
+def _unchanged(path: Path, staged: Staged) -> bool:
+    return path in staged and fingerprint(path) == staged[path][1]
+
+
+def _is_staged(here: Context, file: Path, staged: Staged) -> bool:
+    own = here.scratch / STAGED
+    return any(path in staged or path == own for path in (file, *file.parents))
 
 
 def _inside(here: Context, name: str, path: Path) -> Path:
@@ -207,7 +215,9 @@ def _inside(here: Context, name: str, path: Path) -> Path:
 
 def _missing(here: Context, name: str, path: str) -> JobError:
     there = sorted(
-        f"{file.relative_to(here.scratch)}{'/' if file.is_dir() else ''}" for file in here.scratch.rglob("*")
+        f"{file.relative_to(here.scratch)}{'/' if file.is_dir() else ''}"
+        for file in here.scratch.rglob("*")
+        if not _is_staged(here, file, {})
     )
     shown = ", ".join(there[:_LISTED]) + (f" and {len(there) - _LISTED} more" if len(there) > _LISTED else "")
     return JobError(f"output {name!r}: there is no {path!r}; in the scratch directory: {shown or 'nothing'}")

@@ -1,4 +1,4 @@
-"""Copies between the store and the world: fetch a URL or path, stage a stored file, export one atomically."""
+"""Copies between the store and the world: fetch a URL or path, export a stored file atomically."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from orch.errors import UserError
+from orch.errors import JobError, UserError
 from orch.files import DirRef, FileRef
+from orch.work.staging import checked, stage
 
 
 @contextlib.contextmanager
@@ -68,21 +69,6 @@ def _download(url: str, directory: Path) -> Path:
     return target
 
 
-def stage(source: Path, ref: FileRef | DirRef, target: Path, *, mutable: bool) -> Path:
-    """Put a stored file where a program looks for it: a link to the store, or with `mutable` a copy of one's own."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if os.path.lexists(target):
-        raise UserError(f"cannot put {ref.name!r} at {target}: something is there already")
-    if not mutable:
-        target.symlink_to(source)
-    elif isinstance(ref, DirRef):
-        shutil.copytree(source, target)
-    else:
-        shutil.copyfile(source, target)
-        target.chmod(0o755 if ref.executable else 0o644)
-    return target
-
-
 def export(source: Path, ref: FileRef | DirRef, path: str | os.PathLike[str]) -> Path:
     """Copy out of the store, under a temporary name first. Raises `UserError`."""
     text = os.fspath(path)
@@ -94,10 +80,11 @@ def export(source: Path, ref: FileRef | DirRef, path: str | os.PathLike[str]) ->
     temporary = target.parent / f".{target.name[:100]}.{os.urandom(6).hex()}.part"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        stage(source, ref, temporary, mutable=True)
+        stage(checked(source, ref), ref, temporary, mutable=True)
         temporary.rename(target)
-    except OSError as error:
-        raise UserError(f"cannot export {ref.name!r} to {target}: {error.strerror or error}") from error
+    except (OSError, JobError) as error:
+        why = (error.strerror if isinstance(error, OSError) else "") or error
+        raise UserError(f"cannot export {ref.name!r} to {target}: {why}") from error
     finally:
         _remove(temporary)
     return target
