@@ -41,10 +41,15 @@ class Finished(msgspec.Struct, frozen=True, tag_field="t", tag="finished", gc=Fa
     outcome: Outcome
 
 
-class Unknown(msgspec.Struct, frozen=True, tag_field="t", tag="unknown", gc=False):
-    """Answer to `find`: neither the batch system nor a journal has ever heard of the key; it may be submitted again."""
+class Unknown(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", tag="unknown", gc=False):
+    """Answer to `find`: neither the batch system nor a journal has ever heard of the key; it may be submitted again.
+
+    `ask` is the number of the question. Nobody asked: 0; then the leader asks about all its live attempts before it
+    believes anything.
+    """
 
     key: str
+    ask: int = 0
 
 
 Update = Queued | Started | Finished | Unknown | Note
@@ -87,8 +92,8 @@ class Session(Protocol):
     async def acknowledge(self, keys: Sequence[str]) -> None:
         """The outcomes of these keys are durable in the log: the adapter may forget them."""
 
-    async def find(self, keys: Sequence[str]) -> None:
-        """After a restart: for each key an update will come that says where it stands (`Unknown` included).
+    async def find(self, keys: Sequence[str], ask: int = 0) -> None:
+        """After a restart: for each key an update comes that says where it stands (`Unknown`, with `ask`, included).
 
         Attempts of this run that the adapter has and that are not named are of no use to anybody: it ends them.
         """

@@ -18,6 +18,9 @@ AHEAD = 64
 _ATTEMPTS = 5
 """How often an agent that leaves just as we come is replaced before we give up."""
 
+_PAUSE = 0.2
+"""Seconds until another agent is started in the place of one that died at once."""
+
 _PATIENCE = 30.0
 """Seconds in which an agent has to answer a hello."""
 
@@ -73,10 +76,10 @@ class LocalSession:
         self._cancelled.difference_update(keys)
         self._send(protocol.Acknowledge(list(keys)))
 
-    async def find(self, keys: Sequence[str]) -> None:
+    async def find(self, keys: Sequence[str], ask: int = 0) -> None:
         """Ask about attempts; all others of this run are ended."""
         self._live.update(keys)
-        self._send(protocol.Find(list(keys)))
+        self._send(protocol.Find(list(keys), ask))
 
     async def updates(self) -> AsyncIterator[list[Update]]:
         """Batches of updates. Raises `Fenced` and `AdapterError`."""
@@ -122,8 +125,14 @@ class LocalSession:
 
     async def connect(self) -> None:
         """Say hello to an agent. Raises `Fenced` and `AdapterError`."""
-        for _ in range(_ATTEMPTS):
-            connection = await asyncio.to_thread(self._reach)
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                connection = await asyncio.to_thread(self._reach)
+            except start.AgentDiedError:  # killed while it started, say
+                if not left:
+                    raise
+                await asyncio.sleep(_PAUSE)
+                continue
             loop = asyncio.get_running_loop()
             _, link = await loop.create_unix_connection(lambda: _Link(self), sock=connection)
             link.send(protocol.Hello(self._info, self._runtime))
@@ -160,8 +169,11 @@ class LocalSession:
         future = self._answers[number] = asyncio.get_running_loop().create_future()
         link.send(protocol.Ask(number, key))
         try:
-            answer: protocol.Answer = await future
+            async with asyncio.timeout(_PATIENCE):
+                answer: protocol.Answer = await future
             return answer
+        except TimeoutError:
+            return protocol.Answer(number)
         finally:
             del self._answers[number]
 

@@ -61,9 +61,9 @@ class NullSession:
     async def acknowledge(self, keys: Sequence[str]) -> None:
         """Nothing is kept."""
 
-    async def find(self, keys: Sequence[str]) -> None:
+    async def find(self, keys: Sequence[str], ask: int = 0) -> None:
         """Nothing is kept."""
-        self._tell([Unknown(key) for key in keys])
+        self._tell([Unknown(key, ask) for key in keys])
 
     async def updates(self) -> AsyncIterator[list[Update]]:
         """Batches of updates."""

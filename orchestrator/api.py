@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 
 from orch.adapters.contract import Adapter
 from orch.bus import events as ev
@@ -184,7 +185,7 @@ class Orchestrator:
         """Hand wishes found in the store to the leaders they are meant for."""
         heard: set[str] = set()
         while True:
-            found = read_requests(self.store.root)
+            found = await anyio.to_thread.run_sync(read_requests, self.store.root)
             for request in found:
                 run = self._runs.get(request.run)
                 if run is None or request.file in heard:

@@ -233,10 +233,31 @@ async def test_the_answer_unknown_counts_once(monkeypatch: pytest.MonkeyPatch) -
     lives = Lives(plan([]), batch)
     with pytest.raises(Crashed):
         await lives.live(crash=Crash(1, "after"))
-    unknown: Update = Unknown(key="run.1.1")
+    unknown: Update = Unknown(key="run.1.1", ask=1)
     saying(batch, monkeypatch, [unknown, unknown], [Queued(key="run.1.1", id="7"), unknown], [unknown])
     await lives.live()
     assert [call for call in batch.calls if call[0] == "submit"] == [("submit", "run.1.1")]
+    assert tags(lives, ev.Submitting, *ENDS) == [("Submitting", 1, 1), ("Succeeded", 1, 1)]
+    assert batch.succeeded == {1: 1}
+
+
+async def test_an_adapter_that_says_unasked_that_it_knows_nothing_is_asked_about_everything() -> None:
+    """Its agent died before it heard of the attempt: the next one has never seen the key."""
+    batch = FakeBatch(fine)
+    lives = Lives(plan([]), batch)
+    accepted = batch.accept
+    swallowed: list[str] = []
+
+    def accept(attempt: Attempt) -> None:
+        if swallowed:
+            accepted(attempt)
+        else:
+            swallowed.append(attempt.key)
+            batch.say(Unknown(key=attempt.key))
+
+    batch.accept = accept  # type: ignore[method-assign]
+    await lives.live()
+    assert swallowed == ["run.1.1"]
     assert tags(lives, ev.Submitting, *ENDS) == [("Submitting", 1, 1), ("Succeeded", 1, 1)]
     assert batch.succeeded == {1: 1}
 

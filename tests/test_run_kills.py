@@ -127,6 +127,16 @@ async def test_agent_killed_alone(tmp_path: Path) -> None:
     assert json.loads(out) == sum(range(40))
 
 
+async def test_a_job_that_kills_the_agent_harms_nobody_else(tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    own = ["--quiet", "--run-id", "r", "--store", str(store)]
+    done = orch("run", *own, FLOWS / "hostile.py", "--where", tmp_path, cwd=tmp_path, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == ["second time", [0, 1, 2, 3, 4, 5]]
+    reasons = [event.reason for event in read(log_directory(store, "r")) if isinstance(event, Retrying)]
+    assert set(reasons) == {"LOST"}
+
+
 async def test_second_leader_is_refused(tmp_path: Path) -> None:
     store = tmp_path / "s"
     with running(*start_args(tmp_path, 4, 3.0), cwd=tmp_path) as process:

@@ -153,8 +153,8 @@ class Agent:
                     self._cancel(run, key)
             case protocol.Acknowledge(keys):
                 self._acknowledge(run, keys)
-            case protocol.Find(keys):
-                self._find(run, keys)
+            case protocol.Find(keys, ask):
+                self._find(run, keys, ask)
             case protocol.Ask():
                 connection.send(self._answer(run.tasks.get(message.key), message))
             case _:
@@ -235,7 +235,7 @@ class Agent:
         if done:
             self._journal.stage(Acknowledged(done))
 
-    def _find(self, run: Run, keys: list[str]) -> None:
+    def _find(self, run: Run, keys: list[str], ask: int) -> None:
         wanted = set(keys)
         for key in [*run.tasks, *run.kept]:
             if key not in wanted:
@@ -243,7 +243,7 @@ class Agent:
         for key in keys:
             if key in run.tasks:
                 run.tasks[key].unwanted = False
-            self._tell(run, self._standing(run, key) or Unknown(key))
+            self._tell(run, self._standing(run, key) or Unknown(key, ask))
 
     def _drop(self, run: Run, key: str) -> None:
         """Nobody wants this attempt: end it, and forget it."""
@@ -328,6 +328,7 @@ class Agent:
             for task in list(self._tasks.values()):
                 if task.live:
                     self._execution.stop(task, Reason.LOST, "its agent was told to end")
+        self._write_journal()  # what was accepted is known to the next agent before it can do this one any harm
         self._schedule()
         self._execution.sweep()
         self._say_queued()

@@ -92,9 +92,10 @@ def read_pointer(store: str) -> str:
     """Where the agent lives, or has lived; empty if nobody said."""
     try:
         with open(os.path.join(agent_directory(store), _POINTER), encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+            found = file.read()
     except FileNotFoundError:
         return ""
+    return "" if "\0" in found else found  # no path has that: the file is damaged, and as good as none
 
 
 def lock(path: str) -> int:

@@ -47,6 +47,7 @@ class Find(msgspec.Struct, frozen=True, tag="find"):
     """Say how these stand, and end all others of the run."""
 
     keys: list[str]
+    ask: int = 0
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask"):

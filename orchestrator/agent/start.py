@@ -14,6 +14,10 @@ LOG = "agent.log"
 LONGEST_LOG = 256 * 1024
 
 
+class AgentDiedError(AdapterError):
+    """The agent ended before it answered; another may live."""
+
+
 def reach(store: str, runtime: str) -> socket.socket:
     """A connection to the agent, which is started in `runtime` if there is none. Raises `AdapterError`."""
     try:
@@ -31,7 +35,7 @@ def reach(store: str, runtime: str) -> socket.socket:
     except OSError as error:
         raise AdapterError(f"the agent of {store} cannot be reached: {error.strerror or error}") from error
     if found is None:
-        raise AdapterError(f"the agent ended at once{_last_words(store)}")
+        raise AgentDiedError(f"the agent ended at once{_last_words(store)}")
     return found
 
 
@@ -59,7 +63,7 @@ def _start(store: str, runtime: str) -> None:
         finally:
             os.close(writing)
         if ready.read() != b"ready\n":
-            raise AdapterError(f"the agent could not be started{_last_words(store)}")
+            raise AgentDiedError(f"the agent could not be started{_last_words(store)}")
 
 
 def _log(store: str) -> str:

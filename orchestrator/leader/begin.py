@@ -180,12 +180,15 @@ async def _commit(store: FileStore, run: str, settings: Settings, session: Sessi
     lock.acquire()
     try:
         log = await open_log(store, run, settings)
-        state = State()
-        apply(state, log.opened)
-        staged = log.stage(events)
-        for event in staged:
-            apply(state, event)
-        await log.commit()
+        try:
+            state = State()
+            for event in [log.opened, *log.stage(events)]:
+                apply(state, event)
+            await log.commit()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await log.close()
+            raise
     except BaseException:
         lock.release()
         raise

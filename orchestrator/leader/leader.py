@@ -54,6 +54,7 @@ class Turn:
     acknowledge: list[str] = dataclasses.field(default_factory=list)
     cancel: list[str] = dataclasses.field(default_factory=list)
     requests: list[Request] = dataclasses.field(default_factory=list)
+    ask: bool = False
     last: bool = False
 
 
@@ -82,7 +83,8 @@ class Leader:
         self._supply = Supply(log.fetch)
         self._inbox: Inbox[Update | Request] = Inbox()
         self._unsettled = {state.jobs[job].key for job in state.live}
-        self._asked: set[str] = set()
+        self._ask = 0  # number of the latest question to the adapter
+        self._asked: set[str] = set()  # to end: keys
         self._whole = True  # what is staged is what a whole turn came to
 
     def request(self, request: Request) -> None:
@@ -93,16 +95,18 @@ class Leader:
         """Lead. Raises `Fenced`, `LogTrouble`, `AdapterError`. When cancelled, live attempts go on."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._listen, self._session.updates())
-            if self._unsettled:
-                await self._session.find(sorted(self._unsettled))
-            else:
-                await self._session.find([])
+            await self._find(sorted(self._unsettled))
+            if not self._unsettled:
                 self._inbox.put([])
             try:
                 while not await self._turn(await self._inbox.take()):
                     pass
             finally:
                 tasks.cancel_scope.cancel()
+
+    async def _find(self, keys: list[str]) -> None:
+        self._ask += 1
+        await self._session.find(keys, self._ask)
 
     async def leave(self) -> None:
         """Say in the log that this leader goes, whatever is left to do. Raises `Fenced`, `LogTrouble`.
@@ -161,8 +165,10 @@ class Leader:
 
     def _learn(self, turn: Turn, update: Update) -> None:
         key = update.outcome.key if isinstance(update, Finished) else update.key
-        if isinstance(update, Unknown) and key not in self._unsettled:
-            return  # an answer that came twice; since the first one, the attempt has been handed over and may run
+        if isinstance(update, Unknown) and (update.ask != self._ask or key not in self._unsettled):
+            if not update.ask:
+                self._doubt(turn, key)
+            return  # else an old answer, or one that comes twice: the attempt may have been handed over since, and run
         self._stage(turn, react(self.state, update, self._settings.retries, self._refuse))
         self._unsettled.discard(key)
         if isinstance(update, Finished):
@@ -172,6 +178,15 @@ class Leader:
             row = live_row(self.state, key)
             if row is not None and row.state is JobState.SUBMITTING:
                 turn.submit.append(row.id)
+
+    def _doubt(self, turn: Turn, key: str) -> None:
+        """The adapter says unasked that it does not know a live attempt: its agent may have died before it heard of it.
+
+        It is asked about everything, as after a restart, before anything is done.
+        """
+        if live_row(self.state, key) is not None:
+            self._unsettled = {self.state.jobs[job].key for job in self.state.live}
+            turn.ask = True
 
     def _refuse(self, wanted: ev.Resources) -> str:
         return fits(wanted, self._session.capacity())
@@ -203,6 +218,8 @@ class Leader:
             await self._session.acknowledge(turn.acknowledge)
         if turn.submit:
             await self._session.submit([self._attempt(job) for job in turn.submit])
+        if turn.ask:
+            await self._find([self.state.jobs[job].key for job in self.state.live])
         if turn.cancel:
             await self._session.cancel(turn.cancel)
 

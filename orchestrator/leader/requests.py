@@ -19,6 +19,10 @@ from orch.store.layout import request_file
 WISHES = ("stop", "cancel", "pause", "resume")
 
 
+LARGEST = 64 * 1024
+"""Bytes. A wish has some hundred."""
+
+
 class Request(msgspec.Struct, frozen=True):
     """`what`: one of `WISHES`. `epoch`: of the leader that it is meant for (a later one ignores it)."""
 
@@ -46,7 +50,7 @@ def read_requests(root: Path) -> list[Request]:
     found = []
     try:
         with os.scandir(root / "requests") as entries:
-            files = [entry for entry in entries if entry.name.endswith(".json")]
+            files = [entry for entry in entries if entry.name.endswith(".json") and _is_plain(entry)]
             files.sort(key=lambda entry: entry.stat().st_mtime_ns)
     except OSError:
         return []
@@ -57,6 +61,11 @@ def read_requests(root: Path) -> list[Request]:
             continue
         found.append(msgspec.structs.replace(request, file=entry.path))
     return found
+
+
+def _is_plain(entry: os.DirEntry[str]) -> bool:
+    """A small regular file: anything else (a FIFO, say) could hold up whoever reads it."""
+    return entry.is_file(follow_symlinks=False) and entry.stat().st_size <= LARGEST
 
 
 def drop_request(request: Request) -> None:

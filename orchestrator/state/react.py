@@ -16,6 +16,8 @@ from orch.state.model import WORKFLOW, Job, State
 from orch.state.policy import Verdict, judge
 
 S = JobState
+LONGEST_MESSAGE = 2000
+"""Characters."""
 
 Refuse = Callable[[ev.Resources], str]
 """Says what is short when resources can never be given; empty if they can."""
@@ -163,7 +165,7 @@ def _ended(row: Job, outcome: Outcome, *, cancelling: bool) -> list[ev.Event]:
         reason=outcome.reason.value,
         exit_code=outcome.exit_code,
         signal=outcome.signal,
-        message=outcome.message,
+        message=bounded(outcome.message),
         usage=outcome.usage,
         stdout=outcome.stdout,
         stderr=outcome.stderr,
@@ -171,6 +173,13 @@ def _ended(row: Job, outcome: Outcome, *, cancelling: bool) -> list[ev.Event]:
     if verdict is Verdict.FAIL:
         return [failed]
     return [ev.Retrying(**msgspec.structs.asdict(failed), charged=verdict is Verdict.RETRY)]
+
+
+def bounded(message: str) -> str:
+    """One message, of a length that people read: the whole of it is on the attempt's stderr, if anywhere."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    return f"{message[: LONGEST_MESSAGE * 3 // 4]} […] {message[-LONGEST_MESSAGE // 4 :]}"
 
 
 def planned(plan: Plan, retries: int) -> list[ev.Event]:

@@ -198,18 +198,18 @@ class FakeBatch:
         self.acknowledged.add(key)
         self.records.pop(key, None)
 
-    def answer(self, keys: Sequence[str]) -> None:
+    def answer(self, keys: Sequence[str], ask: int = 0) -> None:
         """Say where each of these attempts stands; attempts that nobody asks for are ended."""
         for key in keys:
             self.calls.append(("find", key))
-            self.say(self._standing(key))
+            self.say(self._standing(key, ask))
         for key in set(self.records) - set(keys):
             del self.records[key]
 
-    def _standing(self, key: str) -> Update:
+    def _standing(self, key: str, ask: int) -> Update:
         record = self.records.get(key)
         if record is None:
-            return Unknown(key=key)
+            return Unknown(key=key, ask=ask)
         if record.outcome is not None:
             return Finished(key=key, outcome=record.outcome)
         return _started(record, self.clock()) if record.running else Queued(key=key, id="found")
@@ -265,9 +265,9 @@ class FakeSession:
         if dies:
             raise Crashed("while acknowledging")
 
-    async def find(self, keys: Sequence[str]) -> None:
+    async def find(self, keys: Sequence[str], ask: int = 0) -> None:
         """Ask where attempts stand."""
-        self._batch.answer(keys)
+        self._batch.answer(keys, ask)
 
     async def updates(self) -> AsyncIterator[list[Update]]:
         """Batches of updates; simulated time goes on while they are waited for. Raises `Stalled`."""

@@ -128,7 +128,12 @@ class Template:
     def _reap(self) -> None:
         """Tell of the children that have ended. Others than ours belong to what was imported."""
         for pid in list(self._children):
-            done, status, used = os.wait4(pid, os.WNOHANG)
+            try:
+                done, status, used = os.wait4(pid, os.WNOHANG)
+            except ChildProcessError:  # what was imported waits for children that are not its own
+                self._children.discard(pid)
+                self._send(inside.Exited(pid, 0, 0.0, 0.0))
+                continue
             if done:
                 self._children.discard(pid)
                 self._send(inside.Exited(pid, status, used.ru_utime, used.ru_stime))
