@@ -33,8 +33,9 @@ def work(feed: socket.socket, answers: socket.socket, place: Place, mark: Callab
     while (packet := packets.receive(feed)) is not None:
         attempt = inside.decode_attempt(packet[0])
         mark(attempt.key)
-        worker.run(attempt)
-        mark("")
+        outcome = worker.run(attempt)
+        mark("")  # first: when the news comes, nothing bears the mark any more
+        worker.tell(outcome)
 
 
 class _Worker:
@@ -44,7 +45,7 @@ class _Worker:
         self._store = FileStore(place.store)
         self._streams = (Stream(1), Stream(2))
 
-    def run(self, attempt: Attempt) -> None:
+    def run(self, attempt: Attempt) -> Outcome:
         began = time.monotonic()
         before = resource.getrusage(resource.RUSAGE_SELF)
         outcome = run_attempt(attempt, self._place, self._emit)
@@ -57,7 +58,10 @@ class _Worker:
             system=after.ru_stime - before.ru_stime,
             disk=outcome.usage.disk,
         )
-        outcome = msgspec.structs.replace(outcome, usage=usage)
+        return msgspec.structs.replace(outcome, usage=usage)
+
+    def tell(self, outcome: Outcome) -> None:
+        """Send what an attempt has left behind."""
         packets.send(self._answers, inside.encode(inside.Left(outcome)))
 
     def _emit(self, note: Note) -> None:
