@@ -275,12 +275,10 @@ def _lookup(module: Any, qualname: str) -> Any:
 
 
 def _pickle(workflow: Workflow[..., Any]) -> bytes:
-    from orch.authoring.pickling import explain
+    from orch.authoring.pickling import dumps_by_value, explain
 
     try:
-        import cloudpickle  # type: ignore[import-untyped]
-
-        data: bytes = cloudpickle.dumps(workflow, 5)
+        data = dumps_by_value(workflow)
     except Exception as error:
         closure = explain("its globals and closure", _surroundings(workflow), error)
         raise WorkflowError(f"workflow {workflow.name} cannot be pickled: {closure}") from error

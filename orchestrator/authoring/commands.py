@@ -120,7 +120,16 @@ def _word_trouble(word: Any) -> str:
         text = os.fspath(word)
         zero = b"\0" if isinstance(text, bytes) else "\0"
         return "an argument cannot hold a NUL character" if zero in text else ""
-    return f"a {type(word).__name__} cannot be an argument: give a text, a number, a path, a FileRef or a job"
+    return (
+        _hint(word)
+        or f"a {type(word).__name__} cannot be an argument: give a text, a number, a path, a FileRef or a job"
+    )
+
+
+def _hint(given: Any) -> str:
+    from orch.authoring.pickling import misplaced  # only for a mistake
+
+    return misplaced(given)
 
 
 def _kind(first: Any) -> str:
@@ -145,16 +154,19 @@ def _short(word: Any) -> str:
 
 def _checked_input(owner: str, name: str, ref: Any) -> Any:
     if not isinstance(ref, FileRef | DirRef | Job):
-        raise UserError(
-            f"{owner}: input {name!r} is {ref!r:.80}, a {type(ref).__name__}: an input is a FileRef or a DirRef, or a "
-            f"job whose value is one (orch.import_file brings a file into the store)"
+        hint = _hint(ref) or (
+            "an input is a FileRef or a DirRef, or a job whose value is one "
+            "(orch.import_file brings a file into the store)"
         )
+        raise UserError(f"{owner}: input {name!r} is {ref!r:.80}, a {type(ref).__name__}: {hint}")
     return ref
 
 
 def _checked_stdin(owner: str, stdin: Any) -> Any:
     if stdin is not None and not isinstance(stdin, str | bytes | FileRef | Job):
-        raise UserError(f"{owner}: stdin is a {type(stdin).__name__}: give a text, bytes, a FileRef or a job")
+        raise UserError(
+            _hint(stdin) or f"{owner}: stdin is a {type(stdin).__name__}: give a text, bytes, a FileRef or a job"
+        )
     return stdin
 
 

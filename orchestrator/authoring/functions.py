@@ -52,6 +52,11 @@ class JobFunction(Generic[P, R]):
         changed = make_options(f"job {self._kind}", given, self._options)
         return JobFunction(self.__wrapped__, changed)
 
+    @property
+    def name(self) -> str:
+        """Its qualified name, without the functions around it."""
+        return self._kind
+
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise `CallError` unless the arguments fit the signature."""
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from orch.authoring import scope
 from orch.authoring.options import Options
@@ -82,7 +82,22 @@ class Job:
         return Job(self._call, (*self._path, key))
 
     # A missing __iter__ would let Python iterate by __getitem__(0), (1), (2) … for ever.
-    __iter__ = None
+    def __iter__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} is not iterable: it has no value yet, so nobody knows how many parts there will be. Pass it to "
+            f"another job and iterate there; parts that are known are job[0], job[1] … or job['key']"
+        )
+
+    if not TYPE_CHECKING:  # type checkers should still find mistakes of ours
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Only for what is not there. Python asks for names with underscores itself."""
+            if name.startswith("_"):
+                raise AttributeError(f"'Job' object has no attribute {name!r}")
+            raise AttributeError(
+                f"{self!r} has no attribute {name!r}: it stands for a value that is not there yet. For that part of "
+                f"the value write job[{name!r}]"
+            )
 
     def __repr__(self) -> str:
         path = "".join(f"[{key!r}]" for key in self._path)

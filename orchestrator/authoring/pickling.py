@@ -2,21 +2,24 @@
 
 A reference is a persistent id `(k, path)`: number `k` in the record's list of jobs, and the keys that lead to a part
 of that job's value. Plain pickle is tried first, cloudpickle only where it fails: for functions and classes that have
-no importable name.
+no importable name. What cloudpickle would turn into something else (an open file into its text) is refused.
 """
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import io
 import pickle
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from orch.authoring.functions import JobFunction
 from orch.authoring.nodes import Call, Job
 from orch.authoring.standins import stand_in
+from orch.authoring.workflows import Workflow
 from orch.errors import WorkflowError
 from orch.work.manifest import main_module
 
@@ -41,12 +44,24 @@ class References:
         return known
 
 
+class _Misplaced(WorkflowError):
+    """A job function or a workflow stands where a job is meant."""
+
+
 class _Plain(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, references: References) -> None:
+    """`target` is the job function to be called, which may stand at the front, once; None: there is none."""
+
+    def __init__(self, file: io.BytesIO, references: References, target: Any) -> None:
         super().__init__(file, PROTOCOL)
         self._references = references
+        self._target = target
 
     def persistent_id(self, found: Any) -> Any:
+        kind = type(found)
+        if kind is JobFunction or kind is Workflow:
+            if found is not self._target:
+                raise _Misplaced(misplaced(found))
+            self._target = None
         return _reference(found, self._references)
 
 
@@ -56,9 +71,36 @@ def _reference(found: Any, references: References) -> Any:
     return None
 
 
+def misplaced(found: Any) -> str:
+    """What is wrong if this stands where a job or a value is meant; empty if nothing is."""
+    if isinstance(found, JobFunction | Workflow):
+        kind = "a job function" if isinstance(found, JobFunction) else "a workflow"
+        return f"{found.name} is {kind}; did you mean {found.name}(…)?"
+    return ""
+
+
+def _find_misplaced(value: Any) -> None:
+    """Raise for a job function or workflow in containers. Inside functions, in their globals say, they are at home."""
+    waiting, seen = [value], set()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        if misplaced(found):
+            raise _Misplaced(misplaced(found))
+        if isinstance(found, dict):
+            waiting.extend((*found, *found.values()))
+        elif isinstance(found, list | tuple | set | frozenset):
+            waiting.extend(found)
+
+
 @functools.cache
 def _by_value() -> Any:
-    """The pickler for what has no importable name. cloudpickle is slow to import, so only when it is needed."""
+    """The pickler for what has no importable name. cloudpickle is slow to import, so only when it is needed.
+
+    It would turn a file into a copy of its text, and a view into bytes: without us.
+    """
     import cloudpickle  # type: ignore[import-untyped]
 
     class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
@@ -66,21 +108,46 @@ def _by_value() -> Any:
             super().__init__(file, PROTOCOL)
             self._references = references
 
+        dispatch_table: ClassVar[Any] = ChainMap(
+            {io.TextIOWrapper: _reduce_stream},
+            {kind: reduce for kind, reduce in cloudpickle.Pickler._dispatch_table.items() if kind is not memoryview},  # noqa: SLF001
+            copyreg.dispatch_table,
+        )
+
         def persistent_id(self, found: Any) -> Any:
             return _reference(found, self._references)
 
     return ByValue
 
 
-def dumps(value: Any) -> tuple[bytes, list[Call]]:
-    """`value` as bytes, and the jobs that stand in it. Raises whatever pickling raises; see `explain`."""
+def _reduce_stream(stream: Any) -> Any:
+    """The standard streams are those of the process that reads; any other file stays where it is open."""
+    for name in ("stdout", "stderr"):
+        if stream in (getattr(sys, name), getattr(sys, f"__{name}__")):
+            return getattr, (sys, name)
+    raise TypeError(f"cannot pickle {type(stream).__name__!r} object: an open file cannot be passed on")
+
+
+def dumps_by_value(value: Any) -> bytes:
+    """What comes from a notebook or session, with the functions and classes that it uses."""
+    file = io.BytesIO()
+    _by_value()(file, References()).dump(value)
+    return file.getvalue()
+
+
+def dumps(value: Any, target: Any = None) -> tuple[bytes, list[Call]]:
+    """`value` as bytes, and the jobs that stand in it. Raises whatever pickling raises; see `explain`.
+
+    With `target` the value begins with the function that is called, be it a job function.
+    """
     references = References()
     file = io.BytesIO()
     try:
-        _Plain(file, references).dump(value)
-    except RecursionError:
+        _Plain(file, references, target).dump(value)
+    except (RecursionError, _Misplaced):
         raise
     except Exception:  # noqa: BLE001 - user code may raise anything in __reduce__; the second try decides
+        _find_misplaced(value if target is None else value[1:])
         references = References()
         file = io.BytesIO()
         _by_value()(file, references).dump(value)
@@ -96,16 +163,19 @@ def dump_call(call: Call) -> tuple[bytes, list[Call]]:
         found = target.by_name()
         target = found if found is not None else target.__wrapped__
     try:
-        return dumps((target, call.args, call.kwargs))
+        return dumps((target, call.args, call.kwargs), target)
     except Exception as error:  # see `dumps`
         raise WorkflowError(f"job {call.label}: {_explain_call(call, target, error)}") from error
 
 
 def _explain_call(call: Call, target: Any, error: Exception) -> str:
-    arguments: list[tuple[str, Any]] = [*_named(call), ("the function", target)]
-    for name, value in arguments:
+    for name, value in _named(call):
         if not _fits(value):
             return explain(name, value, error)
+    try:
+        dumps((target,), target)
+    except Exception as trouble:  # noqa: BLE001 - see `dumps`
+        return f"the function: {_text(trouble)}"
     return f"cannot be pickled: {_text(error)}"
 
 
@@ -180,8 +250,19 @@ def _fits(value: Any) -> bool:
 def _text(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply to be pickled"
+    if isinstance(error, _Misplaced):
+        return str(error)
     text = str(error)
     return text if "pickle" in text else f"cannot be pickled: {type(error).__name__}: {text}"
+
+
+class Gone(AttributeError):
+    """The code has something no more, or never had it at the top of a module."""
+
+    def __init__(self, module: str, name: str) -> None:
+        super().__init__(f"module {module} has no {name!r}")
+        self.file = getattr(sys.modules[module], "__file__", None) or module
+        self.what = name
 
 
 class Unpickler(pickle.Unpickler):
@@ -216,10 +297,12 @@ class Unpickler(pickle.Unpickler):
             module = "__main__"  # the script that started the run reads what its jobs made
         try:
             return super().find_class(module, name)
-        except Exception:
-            if not self._lenient:
-                raise
-            return stand_in(module, name)
+        except Exception as error:
+            if self._lenient:
+                return stand_in(module, name)
+            if isinstance(error, AttributeError) and module in sys.modules:
+                raise Gone(module, name) from error
+            raise
 
 
 def loads(data: bytes, resolve: Callable[[int, tuple[Any, ...]], Any], *, lenient: bool = False) -> Any:

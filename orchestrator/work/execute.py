@@ -16,6 +16,7 @@ import msgspec
 from orch.attempt import Attempt, Note, Outcome, Place, Reason
 from orch.authoring.collect import collect
 from orch.authoring.functions import JobFunction
+from orch.authoring.nodes import Job
 from orch.authoring.scope import Scope
 from orch.bus.events import Blob, Usage
 from orch.errors import OrchError, SystemTrouble
@@ -78,7 +79,12 @@ def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """Call a job's or a workflow's function; one that is `async` is run to its end."""
     if isinstance(function, JobFunction):
         function = function.__wrapped__
-    value = function(*args, **kwargs)
+    try:
+        value = function(*args, **kwargs)
+    except KeyError as error:
+        if error.args and type(error.args[0]) is Job:
+            error.add_note("A job has no value yet, so it cannot be looked up: pass both to a job that does it.")
+        raise
     if type(value) is types.CoroutineType:
         import asyncio
 
