@@ -215,6 +215,11 @@ async def test_no_workflow_or_several(bench: Bench) -> None:
     assert await bench.trouble(none) == (
         f"{bench.tree}/wf.py has no workflow: no function is decorated with @orch.workflow"
     )
+    below = "import orch\nif __name__ == '__main__':\n    @orch.workflow\n    def main(): ...\n"
+    assert await bench.trouble(below) == (
+        f"{bench.tree}/wf.py, line 4: workflow main is defined below `if __name__ == '__main__':`, so it is not there "
+        f"when the file is imported: move it to the top level of the file"
+    )
     two = "import orch\n@orch.workflow\ndef a(): ...\n@orch.workflow\ndef b(): ...\n"
     assert await bench.trouble(two) == (
         f"{bench.tree}/wf.py has 2 workflows, and a file can have one only: a (line 2), b (line 4)"

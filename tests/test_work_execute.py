@@ -265,7 +265,8 @@ def test_a_body_that_this_code_does_not_have(world: World) -> None:
     body = new.body.data.replace(b"give", b"gone")
     outcome = world.run(world.attempt(new, body=Blob(data=body, size=len(body))))
     assert outcome.reason == Reason.FAILED
-    assert "give(1) [job 1] cannot be read with this code: AttributeError" in outcome.message
+    assert "has no job gone any more (it was renamed or removed" in outcome.message
+    assert "give(1) [job 1] cannot run with this code" in outcome.message
 
 
 def test_a_value_that_was_not_handed_over(world: World) -> None:

@@ -38,14 +38,22 @@ class LoadedWorkflow:
         if self.module is None:
             return _checked(self._pickled, "what was given")
         if self.manifest.function:
-            return _checked(_attribute(self.module, self.manifest.function, self.file), self.manifest.function)
+            return _checked(self._named(self.module), self.manifest.function)
         found = _workflows(self.module)
         if len(found) == 1:
             return found[0]
         if not found:
+            _refuse_below_main(self.module, self.file)
             raise WorkflowError(f"{self.file} has no workflow: no function is decorated with @orch.workflow")
         names = ", ".join(f"{one.name} (line {one.__wrapped__.__code__.co_firstlineno})" for one in found)
         raise WorkflowError(f"{self.file} has {len(found)} workflows, and a file can have one only: {names}")
+
+    def _named(self, module: ModuleType) -> Any:
+        try:
+            return _attribute(module, self.manifest.function, self.file)
+        except WorkflowError:
+            _refuse_below_main(module, self.file)
+            raise
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -115,6 +123,25 @@ def _extend_path(paths: list[str]) -> None:
 def _is_standard(path: str, library: set[str]) -> bool:
     real = os.path.realpath(path)
     return real in library or path.endswith(".zip") or os.path.join(os.path.dirname(real), "lib-dynload") == real
+
+
+def _refuse_below_main(module: ModuleType, file: str) -> None:
+    """Say so if a workflow stands where only a script that is started itself would define it."""
+    import ast
+
+    try:
+        with open(module.__file__ or "", "rb") as opened:
+            tree = ast.parse(opened.read())
+    except (OSError, SyntaxError, ValueError):
+        return
+    blocks = [node for node in tree.body if isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)]
+    for block in blocks:
+        for node in ast.walk(block):
+            if isinstance(node, ast.FunctionDef) and any("workflow" in ast.unparse(one) for one in node.decorator_list):
+                raise WorkflowError(
+                    f"{file}, line {node.lineno}: workflow {node.name} is defined below `if {ast.unparse(block.test)}:`"
+                    f", so it is not there when the file is imported: move it to the top level of the file"
+                )
 
 
 def _attribute(module: ModuleType, qualname: str, file: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from orch.attempt import Value
-from orch.authoring.pickling import loads
+from orch.authoring.pickling import Gone, loads
 from orch.bus.events import Blob, JobId
 from orch.errors import JobError, OrchError
 
@@ -36,6 +36,13 @@ class Values:
             return self._loads(data, needs)
         except OrchError:
             raise
+        except Gone as error:
+            from orch.work.traces import shown_name  # only for a mistake
+
+            raise JobError(
+                f"{shown_name(error.file)} has no job {error.what} any more (it was renamed or removed, or made below "
+                f'`if __name__ == "__main__":`): {self._consumer} cannot run with this code'
+            ) from error
         except Exception as error:
             raise JobError(
                 f"{self._consumer} cannot be read with this code: {type(error).__name__}: {error}"
