@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import sys
 from collections.abc import Callable
@@ -45,6 +46,8 @@ def _plain(value: Any, place: Place) -> Any:
         return place(value)
     if isinstance(value, PurePath):
         return str(value)
+    if isinstance(value, enum.Enum):  # what its values are is an affair of the code, unless they are plain themselves
+        return value.value if isinstance(value, str | int) else value.name or str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name), place) for field in dataclasses.fields(value)}
     if isinstance(value, StandIn) and not vars(value).get("_parts"):  # an object of the workflow's, by its attributes
@@ -58,6 +61,8 @@ def _plain(value: Any, place: Place) -> Any:
 
 def _plain_key(key: Any) -> Any:
     """JSON has text for keys only, and json.dumps would quietly turn numbers into text: such a value is no JSON."""
+    if isinstance(key, enum.Enum):
+        key = key.value if isinstance(key, str | int) else key.name or str(key)
     return key if isinstance(key, str) else _NotText(key)
 
 
