@@ -15,6 +15,7 @@ import msgspec
 
 from orch.attempt import Attempt, Note, Outcome
 from orch.bus.events import Resources
+from orch.sizes import format_size
 
 
 class Queued(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", tag="queued", gc=False):
@@ -132,7 +133,15 @@ def fits(wanted: Resources, capacity: Capacity) -> str:
     if wanted.cores > capacity.cores:
         short.append(f"cores: wanted {wanted.cores:g}, available {capacity.cores:g}")
     if wanted.memory > capacity.memory:
-        short.append(f"memory: wanted {wanted.memory} bytes, available {capacity.memory} bytes")
+        short.append(f"memory: {_sizes(wanted.memory, capacity.memory)}")
     if wanted.disk > capacity.disk:
-        short.append(f"disk: wanted {wanted.disk} bytes, available {capacity.disk} bytes")
+        short.append(f"disk: {_sizes(wanted.disk, capacity.disk)}")
     return "; ".join(short)
+
+
+def _sizes(wanted: int, available: int) -> str:
+    """Both for people; in bytes where they would look the same."""
+    shown = [format_size(wanted), format_size(available)]
+    if shown[0] == shown[1]:
+        shown = [f"{wanted} bytes", f"{available} bytes"]
+    return f"wanted {shown[0]}, available {shown[1]}"

@@ -18,7 +18,7 @@ import anyio.abc
 from orch.api import Orchestrator, Run
 from orch.cli.common import collect_again, say
 from orch.cli.progress import Progress, summary_line
-from orch.errors import OrchError
+from orch.errors import OrchError, RunFailed
 from orch.hints import store_option
 from orch.store.file import FileStore
 
@@ -90,7 +90,7 @@ def lead(store: FileStore, settings: Mapping[str, Any], begin: Begin, face: Face
     if ending.run is not None:
         face.say(summary_line(ending.run, time.monotonic() - began))
     if ending.error is not None:
-        raise ending.error
+        raise _shorter(ending.error) if ending.run is not None and not face.quiet else ending.error
     assert ending.run is not None
     face.print(ending.run)
     _hint(face, ending.run)
@@ -148,6 +148,15 @@ async def _heed_signals(
                 ending.left = 128 + number
                 tasks.cancel_scope.cancel()
                 return
+
+
+def _shorter(error: Exception) -> Exception:
+    """Without what the summary has said already."""
+    if not isinstance(error, RunFailed):
+        return error
+    from orch.leader.report import without_head
+
+    return RunFailed(without_head(str(error)), error.failures)
 
 
 def _single(error: Exception) -> Exception:

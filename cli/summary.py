@@ -97,10 +97,9 @@ def run_state(state: State, alive: bool | None) -> str:
 
 
 def counts_line(summary: Summary) -> str:
-    """As "120 jobs: 100 done, 20 waiting"."""
+    """As "120: 100 done, 20 waiting", to stand behind the word "jobs"."""
     parts = [f"{count} {name}" for name, count in summary.counts.items() if count]
-    jobs = f"{summary.jobs_total} job" + ("" if summary.jobs_total == 1 else "s")
-    return f"{jobs}: {', '.join(parts)}" if parts else jobs
+    return f"{summary.jobs_total}: {', '.join(parts)}" if parts else str(summary.jobs_total)
 
 
 def wants(row: Job) -> str:

@@ -185,15 +185,15 @@ def test_a_failing_job_is_reported_and_mended(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout == ""
     for text in (
-        "run r failed: 1 job failed, 1 job skipped",
+        "run r failed: 1 of 3 jobs done, 1 failed, 1 skipped",
         "bad",
         "attempt 1: FAILED: ValueError: no such header",
         "about to fail",
         "orch logs r ",
         "orch replay r --restart",
-        "1 of 3 jobs done, 1 failed, 1 skipped",
     ):
-        assert text in done.stderr
+        assert done.stderr.count(text) >= 1
+    assert done.stderr.count("run r failed") == 1
     assert "look at it" not in done.stderr
     why = orch("why", "bad", cwd=tmp_path)
     assert "about to fail" in why.stdout

@@ -17,6 +17,7 @@ from orch.agent.model import Phase, Task
 from orch.agent.templates import Template
 from orch.agent.workers import Hired
 from orch.attempt import Reason
+from orch.sizes import format_size
 
 TICK = 0.12
 _MOST_TIME = 0.05
@@ -67,7 +68,9 @@ class Monitor:
         if limit and used > limit:
             used = over_limit(pids)
             if used > limit:
-                self._execution.stop(task, Reason.MEMLIMIT, f"used {used} bytes of memory, {limit} were asked for")
+                self._execution.stop(
+                    task, Reason.MEMLIMIT, f"used {format_size(used)} of memory, {format_size(limit)} were asked for"
+                )
         elif isinstance(task.place, Template):
             used = max(0, used - task.place.baseline)
         task.peak = max(task.peak, used)

@@ -14,7 +14,11 @@ from orch.store.file import FileStore
 
 Fetch = Callable[[int], ev.Event]
 
-MOST_JOBS = 10
+MOST_ENDS = 10
+MOST_READ = 50
+"""Failed jobs whose stderr is looked at: what is beyond them is only counted."""
+
+MOST_NUMBERS = 20
 LAST_LINES = 15
 
 
@@ -27,19 +31,42 @@ def failure_report(store: FileStore, state: State, fetch: Fetch) -> str:
     head = f"run {run} failed: {_count(len(failed), 'job')} failed"
     if skipped:
         head += f", {_count(skipped, 'job')} skipped because they need what failed"
-    parts = [head, *(_job(store, run, row, fetch) for row in failed[:MOST_JOBS])]
-    if len(failed) > MOST_JOBS:
-        parts.append(f"… and {len(failed) - MOST_JOBS} more: orch status {run} --state failed{store_option(store)}")
+    alike = _alike(store, failed, fetch)
+    parts = [head, *(_jobs(store, run, rows, end) for rows, end in alike[:MOST_ENDS])]
+    rest = len(failed) - sum(len(rows) for rows, _ in alike[:MOST_ENDS])
+    if rest:
+        parts.append(f"… and {rest} more: orch status {run} --state failed{store_option(store)}")
     parts.append(f"mend the cause and carry on: orch replay {run} --restart{store_option(store)}")
     return "\n\n".join(parts)
 
 
-def _job(store: FileStore, run: str, row: Job, fetch: Fetch) -> str:
+def without_head(report: str) -> str:
+    """The report without its first paragraph, for where the run and its counts have just been named."""
+    head, _, rest = report.partition("\n\n")
+    return rest or head
+
+
+def _alike(store: FileStore, failed: list[Job], fetch: Fetch) -> list[tuple[list[Job], list[str]]]:
+    """Failed jobs that ended alike, with the end of their stderr: a mistake in one function is told once."""
+    found: dict[tuple[str, ...], tuple[list[Job], list[str]]] = {}
+    for row in failed[:MOST_READ]:
+        end = last_lines(output(store, row, fetch)[1])
+        found.setdefault((row.kind, row.reason, row.message, *end), ([], end))[0].append(row)
+    return list(found.values())
+
+
+def _jobs(store: FileStore, run: str, rows: list[Job], end: list[str]) -> str:
+    """The first of jobs that ended alike, and the numbers of the others."""
+    row, *others = rows
     why = f"{row.reason}: {row.message}" if row.message else row.reason
     lines = [f"job {row.id} {row.name or row.kind}, attempt {row.attempt}: {why}"]
-    end = last_lines(output(store, row, fetch)[1])
-    lines += [f"    {line}" for line in end]
+    said = bool(end) and end[0].strip() == row.message
+    lines += [f"    {line}" for line in end[said:]]
     lines.append(f"  the whole of its output: orch logs {run} {row.id}{store_option(store)}")
+    if others:
+        numbers = ", ".join(str(other.id) for other in others[:MOST_NUMBERS])
+        more = ", …" if len(others) > MOST_NUMBERS else ""
+        lines.append(f"  … and {_count(len(others), 'more job')} with the same end: {numbers}{more}")
     return "\n".join(lines)
 
 
