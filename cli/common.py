@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ INTERNAL = 6
 """Exit code when the fault is ours, or the system's."""
 
 INTERRUPTED = 130
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -32,7 +35,12 @@ def collect_again() -> None:
 
 def say(text: str) -> None:
     """A line for the user, on stderr: stdout is for results."""
-    print(text, file=sys.stderr, flush=True)
+    print(harmless(text), file=sys.stderr, flush=True)
+
+
+def harmless(text: str) -> str:
+    """`text` with nothing in it that a terminal obeys, but for line ends and tabs: no colours, the rest as hex."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", _COLOUR.sub("", text))
 
 
 def guarded(command: Callable[[], int], *, debug: Callable[[], bool]) -> int:
@@ -151,18 +159,31 @@ def find_run(store: FileStore, run: str | None) -> str:
 
 
 def find_log(locator: str, run: str | None) -> tuple[Path, str | None]:
-    """The directory of the run's log, and its id; without id where `locator` is itself a copied log."""
+    """The directory of the run's log, and its id; without id where one of the two is itself a copied log or run."""
+    from orch.history import copied_log
     from orch.store.layout import log_dir
 
-    if run is None and any(Path(locator).glob("*.events.jsonl")):
-        return Path(locator), None
+    copied = copied_log(run if run and os.sep in run else locator) if run is None or os.sep in run else None
+    if copied is not None:
+        return copied, None
     store = find_store(locator)
     found = find_run(store, run)
     return store.local_path(log_dir(found)), found
 
 
-def find_job(state: State, job: str) -> Job:
-    """The job that is meant by an id, or by a kind or display name that only one job has. Raises `NoSuchJob`."""
+def store_hint(locator: str) -> str:
+    """What a suggested command needs to find the same store, as `orch.hints.store_option`."""
+    from orch.hints import store_option
+    from orch.store.locator import open_store
+
+    return store_option(open_store(locator))
+
+
+def find_job(state: State, job: str, where: str = "") -> Job:
+    """The job that is meant by an id, or by a kind or display name that only one job has. Raises `NoSuchJob`.
+
+    `where`: the option that names the store, for a hint.
+    """
     from orch.cli.usage import did_you_mean
     from orch.errors import NoSuchJob
     from orch.state.law import JobState
@@ -179,7 +200,7 @@ def find_job(state: State, job: str) -> Job:
         more = f" and {len(named) - 10} more" if len(named) > 10 else ""
         raise NoSuchJob(f"{len(named)} jobs of run {run} are called {job!r}, name one by its number: {some}{more}")
     names = {row.kind for row in rows.values()} | {row.name for row in rows.values()}
-    raise NoSuchJob(f"run {run} has no job {job!r}{did_you_mean(job, names)}; see: orch status {run}")
+    raise NoSuchJob(f"run {run} has no job {job!r}{did_you_mean(job, names)}; see: orch status {run}{where}")
 
 
 def who() -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from orch.errors import SystemTrouble, UserError
@@ -23,7 +25,7 @@ def out_directory(text: str) -> Path:
     if not path:
         raise UserError("--out names no directory")
     directory = Path(path).expanduser().absolute()
-    _check(directory, text)
+    check_directory(directory, f"--out {text}")
     return directory
 
 
@@ -36,15 +38,22 @@ def _url_path(url: str) -> str:
     return unquote(split.path)
 
 
-def _check(directory: Path, text: str) -> None:
-    """It is a writable directory, or can be made. Nothing is made yet: the run may never get that far."""
+def check_directory(directory: Path, what: str) -> None:
+    """It is a writable directory, or can be made. Nothing of it is made yet: the run may never get that far.
+
+    Permissions do not say all: some file systems refuse even root. So something is made there, and removed.
+    Raises `UserError`, which begins with `what`.
+    """
     there = directory
     while not os.path.lexists(there) and there.parent != there:
         there = there.parent
     if not there.is_dir():
-        raise UserError(f"--out {text}: {there} is not a directory")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"--out {text}: {there} cannot be written to")
+        raise UserError(f"{what}: {there} is not a directory")
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".orch-", dir=there))
+    except OSError as error:
+        why = "nothing can be made there" if error.errno == errno.ENOENT else error.strerror or error
+        raise UserError(f"{what}: {there} cannot be written to: {why}") from error
 
 
 class Exporter:

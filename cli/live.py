@@ -8,11 +8,15 @@ from typing import Self
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 _STYLES = {"  failed": "red", "  warning": "yellow", "  nothing": "yellow", "  running": "cyan"}
 BAR = 40
-"""Columns of the bar."""
+"""Columns of the bar, at most."""
+
+NARROWEST = 8
+"""Columns of the bar, at least: where there are fewer, there is none."""
 
 
 class Screen:
@@ -36,8 +40,18 @@ class Screen:
     def show(self, lines: list[str], share: float) -> None:
         """Draw."""
         height = max(2, self._console.height - 2)
-        bar = ProgressBar(total=1.0, completed=share, width=min(BAR, self._console.width))
-        self._live.update(Group(bar, *(_styled(line) for line in lines[:height])), refresh=True)
+        self._live.update(
+            Group(self._head(lines[0], share), *(_styled(line) for line in lines[1:height])), refresh=True
+        )
+
+    def _head(self, counts: str, share: float) -> Table | Text:
+        """The bar and the counts. The counts matter: the bar has what they leave, and they are wrapped, never cut."""
+        width = min(BAR, self._console.width - len(counts) - 1)
+        if width < NARROWEST:
+            return Text(counts, overflow="fold")
+        head = Table.grid(padding=(0, 1, 0, 0))
+        head.add_row(ProgressBar(total=1.0, completed=share, width=width), Text(counts, no_wrap=True))
+        return head
 
 
 def _styled(line: str) -> Text:

@@ -164,26 +164,26 @@ def _message(prog: str, chosen: Command, error: typer.TyperException) -> str:
 
 def natural(text: str) -> int:
     """A whole number from 1 on, for `parser=`."""
-    return int(_number(text, int, lambda number: number >= 1))
+    return int(_number(text, int, lambda number: number >= 1, "a whole number from 1 on"))
 
 
 def count(text: str) -> int:
     """A whole number from 0 on, for `parser=`."""
-    return int(_number(text, int, lambda number: number >= 0))
+    return int(_number(text, int, lambda number: number >= 0, "a whole number from 0 on"))
 
 
 def positive(text: str) -> float:
     """A number above 0, for `parser=`."""
-    return _number(text, float, lambda number: 0 < number < float("inf"))
+    return _number(text, float, lambda number: 0 < number < float("inf"), "a number above 0")
 
 
-def _number(text: str, kind: Callable[[str], float], fine: Callable[[float], bool]) -> float:
+def _number(text: str, kind: Callable[[str], float], fine: Callable[[float], bool], accepted: str) -> float:
     try:
         number = kind(text)
     except ValueError:
         number = -1
     if not fine(number):
-        raise ValueError(f"invalid number value: {text!r}")
+        raise ValueError(f"{text!r} is not {accepted}")
     return number
 
 

@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from orch.api import Run
 from orch.cli.common import say
+from orch.cli.render import one_line
 from orch.cli.summary import wants
 from orch.clock import system_clock
 from orch.sizes import format_duration
@@ -98,7 +99,7 @@ class Progress:
         now = now or system_clock()
         elapsed = format_duration(time.monotonic() - self._began)
         below = [*running(state, now), *stuck(state, now, short), *failures(state), *self._newest()]
-        return [f"{counts(state)}, {elapsed}", *below]
+        return [f"{counts(state)}, {elapsed}", *map(one_line, below)]  # names and messages may hold anything
 
     def _newest(self) -> Iterator[str]:
         for message in self._run.state.warnings[-1:]:
@@ -122,14 +123,16 @@ def share(state: State) -> float:
     return over / max(1, total(state))
 
 
-def counts(state: State) -> str:
-    """As "12 of 40 jobs done, 4 running, 24 waiting"."""
+def counts(state: State, *, over: bool = False) -> str:
+    """As "12 of 40 jobs done, 4 running, 24 waiting". `over`: nobody leads it any more, so nothing is under way."""
     count = state.counts
     waiting = count[S.WAITING] + count[S.READY] + count[S.QUEUED] + count[S.SUBMITTING]
     parts = [f"{count[S.DONE]} of {total(state)} jobs done"]
     parts += [f"{number} {name}" for number, name in [(count[S.RUNNING], "running"), (waiting, "waiting")] if number]
     bad = [S.FAILED, S.SKIPPED, S.CANCELLED]
     parts += [f"{count[one]} {one}" for one in bad if count[one]]
+    if over:
+        return ", ".join(parts)
     if state.paused:
         parts.append("paused")
     if state.cancelling or state.stopping:
@@ -178,4 +181,4 @@ def summary_line(run: Run, seconds: float) -> str:
     """The one line after a run."""
     state = run.state
     outcome = state.outcome or ("stopped" if state.closed == "stopped" else "left")
-    return f"orch: run {run.id} {outcome}: {counts(state)}, {format_duration(seconds)}"
+    return f"orch: run {run.id} {outcome}: {counts(state, over=True)}, {format_duration(seconds)}"

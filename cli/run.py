@@ -83,6 +83,7 @@ def run(  # noqa: PLR0913 - an option each
             "set_env": set_env,
         }
     )
+    to.check_work_dir(adapter, work_dir)
     start = {"argv": rest, "run_id": run_id, "run_name": name, "tags": to.pairs(tag or [], "--tag")}
     face = {"quiet": quiet, "out": out, "level": log_level, "log": log_file}
     return _run(context, store, source, {**given, "deploy": not no_deploy}, start, face)

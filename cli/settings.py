@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import typer
@@ -98,13 +99,27 @@ def settings(options: Overrides) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def check_work_dir(adapter: str | None, given: str | None) -> None:
+    """Can the work directory be used? Asked where this host is to use it. Raises `UserError`."""
+    from orch.cli.export import check_directory
+
+    if adapter not in (None, "local"):
+        return
+    if given:
+        check_directory(Path(given).absolute(), f"--work-dir {given}")
+    elif os.environ.get("ORCH_WORK_DIR"):
+        found = os.environ["ORCH_WORK_DIR"]
+        check_directory(Path(found).absolute(), f"$ORCH_WORK_DIR is {found}")
+
+
 def environment(pairs: Sequence[str]) -> dict[str, str]:
     """From NAME and NAME=VALUE to variables; a NAME alone is looked up here."""
     found = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not name:
-            raise UsageError(f"--set-env {pair!r} names no variable: give NAME or NAME=VALUE")
+        if not name or not name.isprintable() or " " in name:
+            what = f"names no variable, {name!r} cannot be one" if name else "names no variable"
+            raise UsageError(f"--set-env {pair!r} {what}: give NAME or NAME=VALUE")
         if not equals and name not in os.environ:
             raise UsageError(f"--set-env {name}: the variable is not set here; give a value: --set-env {name}=VALUE")
         found[name] = value if equals else os.environ[name]

@@ -33,15 +33,22 @@ def replay_state(store: str | Path, run: str | None = None, at: int | None = Non
 
 
 def log_directory(store: str | Path, run: str | None = None) -> Path:
-    """Where the log of `run` is: `store` is a store's locator, or itself a directory of segments."""
-    if run is None and any(Path(store).glob("*.events.jsonl")):
-        return Path(store)
+    """Where the log of `run` is: `store` is a store's locator, or itself a directory of segments, or of one run."""
+    copied = copied_log(store) if run is None else None
+    if copied is not None:
+        return copied
     opened = open_store(store)
     name = run or newest_run(opened)
     directory = opened.local_path(layout.log_dir(name))
     if not directory.is_dir():
         raise NoSuchRun(f"the store {store} has no run {name!r}; see: orch list --store {store}")
     return directory
+
+
+def copied_log(path: str | Path) -> Path | None:
+    """The directory of segments that `path` is, or has in it as the directory of a run does; None: neither."""
+    places = (Path(path), Path(path, "log"))
+    return next((place for place in places if any(place.glob("*.events.jsonl"))), None)
 
 
 def fold_quickly(directory: Path, at: int | None = None) -> State:

@@ -130,3 +130,27 @@ def test_the_live_display_leaves_nothing(tmp_path: Path) -> None:
 def test_summary(tmp_path: Path) -> None:
     state = state_of(tmp_path, [created("r"), ev.Planned(count=0), ev.Ended(outcome="succeeded")])
     assert summary_line(fake_run(state), 61.0) == "orch: run r succeeded: 0 of 0 jobs done, 1m 1s"
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 200])
+def test_the_counts_are_never_cut(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, height=20, force_terminal=True, color_system=None)
+    with Screen(console) as screen:
+        screen.show(["1 of 7 jobs done, 1 running, 3 waiting, 1 failed, 1 skipped, 3m 20s", "  running  one"], 0.3)
+    assert isinstance(console.file, io.StringIO)
+    drawn = console.file.getvalue()
+    assert "1failed,1skipped,3m20s" in "".join(drawn.split())
+    assert ("━" in drawn) is (width == 200)
+
+
+def test_names_are_drawn_without_control_characters(tmp_path: Path) -> None:
+    job = ev.Added(job=1, kind="k", name="\x1b[31mred\x1b[2J")
+    state = state_of(tmp_path, [created("r"), job, ev.Planned(count=1)])
+    assert not any("\x1b" in line for line in Progress(fake_run(state)).lines(now=LATER))
+
+
+def test_the_summary_of_a_run_that_is_over_has_nothing_under_way(tmp_path: Path) -> None:
+    state = state_of(tmp_path, mixed())
+    state.stopping = True
+    assert counts(state).endswith("stopping")
+    assert "stopping" not in summary_line(fake_run(state), 1.0)
