@@ -19,6 +19,7 @@ from orch.cli.parser import STORE, LogLevel, Store, application, command, natura
 from orch.cli.render import clock_time
 from orch.cli.usage import UsageError
 from orch.errors import NoSuchJob
+from orch.hints import store_option
 from orch.history import fold_quickly
 from orch.sizes import format_size
 from orch.state.law import LIVE, JobState
@@ -69,7 +70,7 @@ def logs(
 def _one(store: FileStore, run: str, job: str, attempt: int | None) -> int:
     directory = store.local_path(log_dir(run))
     state = fold_quickly(directory)
-    row = find_job(state, job)
+    row = find_job(state, job, store_option(store))
     so_far = _so_far(store, row, attempt)
     if so_far is None and row.state is JobState.RUNNING:  # it may have ended since
         state = fold_quickly(directory)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from orch.cli import settings as to
-from orch.cli.common import find_log, find_run, find_store, say, who
+from orch.cli.common import find_log, find_run, find_store, say, store_hint, who
 from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, command, natural
 from orch.cli.usage import UsageError
 
@@ -91,7 +91,7 @@ def inspect(locator: str, run: str | None, *, at: int | None, json: bool) -> int
     if json:
         print(as_json(picture(state, alive)))
     else:
-        show(state, alive, at=f" (at event {at})" if at is not None else "")
+        show(state, alive, at=f" (at event {at})" if at is not None else "", where=store_hint(locator))
     return 0
 
 

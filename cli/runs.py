@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orch.cli.common import find_log, find_store, say
+from orch.cli.common import find_log, find_store, say, store_hint
 from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, command, natural, words
 from orch.cli.render import date_time, table, terminal_width
 from orch.cli.summary import Summary, as_json, leader_alive, picture, summarize
@@ -105,5 +105,5 @@ def status(
     if json:
         print(as_json(picture(state, alive, only)))
     else:
-        show(state, alive, only=only, most=0 if only else 50)
+        show(state, alive, only=only, most=0 if only else 50, where=store_hint(store))
     return 0

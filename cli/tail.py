@@ -14,9 +14,10 @@ import typer
 from orch.bus.codec import Unknown, type_name
 from orch.bus.events import Added, Closed, Ended, Event
 from orch.bus.reader import read
-from orch.cli.common import collect_again, find_log
+from orch.cli.common import collect_again, find_log, say
 from orch.cli.eventline import event_json, event_line
 from orch.cli.parser import STORE, LogLevel, RunId, Store, application, command, natural
+from orch.cli.usage import UsageError, did_you_mean
 
 app = application()
 
@@ -47,12 +48,24 @@ def tail(
 ) -> int:
     """The events of a run (default: the newest), a line each."""
     directory, _ = find_log(store, run)
+    _check_types(types, directory)
     printer = Printer(start=start, types=types, jobs=jobs, as_json=json)
     if following:
         _follow(directory, printer)
     else:
         printer.print(read(directory, from_seq=printer.first))
+        printer.note()
     return 0
+
+
+def _check_types(types: str, directory: Path) -> None:
+    """Raises `UsageError` for a glob that matches no type that we know, and none that is in the log."""
+    known = sorted(type_name(one) for one in Event.__subclasses__() if one is not Unknown)
+    if not types or fnmatch.filter(known, types):
+        return
+    if not any(fnmatch.fnmatchcase(type_name(event), types) for event in read(directory)):
+        near = did_you_mean(types.strip("*"), known)
+        raise UsageError(f"--type {types!r} matches no type of event{near}; the types are {', '.join(known)}")
 
 
 class Printer:
@@ -64,6 +77,8 @@ class Printer:
         self._jobs = jobs
         self._as_json = as_json
         self._names: dict[int, tuple[str, str]] = {}
+        self._last = 0
+        self._met = False
 
     @property
     def first(self) -> int:
@@ -73,10 +88,18 @@ class Printer:
     def print(self, events: Iterable[Event]) -> None:
         """Print those that are wanted."""
         for event in events:
+            self._last = event.seq
             if isinstance(event, Added):
                 self._names[event.job] = (event.kind, event.name)
             if event.seq >= self._start and self._wanted(event):
                 sys.stdout.write((event_json(event) if self._as_json else event_line(event, self._label(event))) + "\n")
+
+    def note(self) -> None:
+        """Say on stderr why nothing was printed, where that may be an error."""
+        if self._start > self._last:
+            say(f"orch: the log has {self._last} events; there is no event {self._start} to begin at")
+        elif self._jobs and not self._met:
+            say(f"orch: no event from {self._start} on is of a job with an id, kind or name like {self._jobs!r}")
 
     def _wanted(self, event: Event) -> bool:
         if self._types and not fnmatch.fnmatchcase(type_name(event), self._types):
@@ -87,7 +110,10 @@ class Printer:
         job = job_of(event)
         if not job:
             return False
-        return any(fnmatch.fnmatchcase(text, self._jobs) for text in (str(job), *self._names.get(job, ())) if text)
+        texts = (str(job), *self._names.get(job, ()))
+        found = any(fnmatch.fnmatchcase(text, self._jobs) for text in texts if text)
+        self._met = self._met or found
+        return found
 
     def _label(self, event: Event) -> str:
         job = job_of(event)

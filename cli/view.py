@@ -6,7 +6,8 @@ import itertools
 import sys
 from collections.abc import Iterable
 
-from orch.cli.render import date_time, table, terminal_width
+from orch.cli.common import harmless
+from orch.cli.render import date_time, one_line, table, terminal_width
 from orch.cli.summary import Summary, counts_line, summarize
 from orch.sizes import format_duration
 from orch.state.law import LIVE, JobState
@@ -14,20 +15,29 @@ from orch.state.model import Job, State
 from orch.state.status import JobStatus, explain, job_status, seconds_since
 
 MOST_JOBS = 50
+LONGEST_NOTE = 40
+"""Characters of an annotation, at most."""
+
 _INTERESTING = (JobState.FAILED, JobState.RUNNING, JobState.QUEUED, JobState.SUBMITTING, JobState.READY)
 
 
-def show(state: State, alive: bool | None, *, only: str = "", most: int = MOST_JOBS, at: str = "") -> None:
-    """Print the run and up to `most` jobs (0: all); what failed or is at work comes first if not all fit."""
+def show(
+    state: State, alive: bool | None, *, only: str = "", most: int = MOST_JOBS, at: str = "", where: str = ""
+) -> None:
+    """Print the run and up to `most` jobs (0: all); what failed or is at work comes first if not all fit.
+
+    `where`: the option that names the store, for a hint.
+    """
     summary = summarize(state, alive)
-    print(header(summary, state, at))
+    print(harmless(header(summary, state, at)))
     rows = [row for row in state.jobs.values() if row.state is not JobState.ADDED and only in ("", row.state.value)]
     shown = rows if not most or len(rows) <= most else select(rows, most)
     if shown:
         print()
         print(jobs_table(state, shown))
     if len(shown) < len(rows):
-        print(f"… and {len(rows) - len(shown)} more jobs: orch status {summary.run} --state STATE, or --json for all")
+        see = f"orch status {summary.run}{where} --state STATE, or --json for all"
+        print(f"… and {len(rows) - len(shown)} more jobs: {see}")
 
 
 def header(summary: Summary, state: State, at: str = "") -> str:
@@ -94,8 +104,15 @@ def _line(state: State, row: Job) -> list[str]:
         exit_text(status),
         _time(state, row, status),
         status.host,
-        explain(state, row),
+        "; ".join(filter(None, [explain(state, row), notes(row)])),
     ]
+
+
+def notes(row: Job, most: int = 3) -> str:
+    """What the job has noted of itself, as "records=12, rate=0.5"; `orch why` has all of it."""
+    found = row.annotations or {}
+    parts = [one_line(f"{name}={value}", LONGEST_NOTE) for name, value in itertools.islice(found.items(), most)]
+    return ", ".join(parts) + (", …" if len(found) > most else "")
 
 
 def exit_text(status: JobStatus) -> str:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from orch.cli.common import find_job, find_run, find_store
+from orch.cli.common import find_job, find_run, find_store, harmless
 from orch.cli.outputs import blob_of, output_at, where
 from orch.cli.parser import STORE, LogLevel, Store, application, command
-from orch.cli.render import date_time
+from orch.cli.render import date_time, one_line
 from orch.cli.summary import leader_alive, run_state, wants
 from orch.cli.usage import UsageError
 from orch.hints import store_option
@@ -24,6 +24,8 @@ from orch.store.layout import log_dir
 
 LAST_LINES = 50
 LONGEST_CHAIN = 20
+LONGEST_NOTE = 500
+"""Characters of an annotation, at most."""
 
 
 app = application()
@@ -42,8 +44,8 @@ def why(
     store = find_store(locator)
     run = find_run(store, names[0] if len(names) == 2 else None)
     state = fold_quickly(store.local_path(log_dir(run)))
-    row = find_job(state, names[-1])
-    print("\n".join(_explanation(store, run, state, row)))
+    row = find_job(state, names[-1], store_option(store))
+    print("\n".join(map(harmless, _explanation(store, run, state, row))))
     return 0
 
 
@@ -62,6 +64,8 @@ def _explanation(store: FileStore, run: str, state: State, row: Job) -> Iterator
         yield f"  wants    {wants(row)}"
     if row.attempt:
         yield from _attempt(row)
+    for name, value in (row.annotations or {}).items():
+        yield f"  noted    {one_line(f'{name} = {value!r}', LONGEST_NOTE)}"
     if row.output_seq:
         yield from _output(store, run, row)
 
@@ -107,7 +111,7 @@ def _blocker(state: State, row: Job) -> Job | None:
 
 def _attempt(row: Job) -> Iterator[str]:
     yield f"  attempt  {row.attempt}" + (f", {row.charged} of {row.retries + 1} tries used up" if row.charged else "")
-    if row.reason:
+    if row.reason and row.state is not JobState.FAILED:  # that is why, and has been said
         yield f"  reason   {row.reason}" + (f": {row.message}" if row.message else "")
     if row.signal:
         yield f"  exit     killed by signal {row.signal}"

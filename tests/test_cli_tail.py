@@ -129,3 +129,15 @@ def test_every_type_has_words_of_its_own(kind: type[ev.Event]) -> None:
 def test_control_characters_do_no_harm() -> None:
     line = event_line(ev.Warned(message="a\nb\x1b[31mc", seq=1, time="2026-01-01T00:00:00.000000Z"), "")
     assert line.isprintable()
+
+
+@pytest.mark.usefixtures("store")
+def test_what_can_match_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tail", "--type", "suceeded"]) == 2
+    assert "--type 'suceeded' matches no type of event (did you mean succeeded?)" in capsys.readouterr().err
+    assert main(["tail", "--from", "9999"]) == 0
+    assert "there is no event 9999 to begin at" in capsys.readouterr().err
+    assert main(["tail", "--job", "nobody"]) == 0
+    assert "like 'nobody'" in capsys.readouterr().err
+    assert main(["tail", "--type", "closed"]) == 0  # it may come yet
+    assert capsys.readouterr() == ("", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from support.handmade import created, mixed, write_run
 
 from orch.bus import events as ev
 from orch.cli.main import main
+from orch.history import replay
 from orch.store.file import FileStore
 
 COUNTS = {"waiting": 2, "ready": 1, "running": 1, "done": 1, "failed": 1, "skipped": 1}
@@ -57,7 +59,7 @@ def test_status_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == 0
     out = capsys.readouterr().out
     assert "run      r (mixed)" in out
-    assert "jobs     7 jobs: 2 waiting, 1 ready, 1 running, 1 done, 1 failed, 1 skipped" in out
+    assert "jobs     7: 2 waiting, 1 ready, 1 running, 1 done, 1 failed, 1 skipped" in out
     assert "needs align [2], which failed" in out
     assert "\x1b" not in out
 
@@ -239,7 +241,7 @@ def test_why_failed(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "job align [2] of run r is failed" in out
     assert "2 of 2 tries used up" in out
-    assert "reason   FAILED: ValueError: bad header" in out
+    assert out.count("FAILED: ValueError: bad header") == 1
     assert "exit     4" in out
     assert "host     here, local, process 4711, x2" in out
     assert "    line 59" in out
@@ -299,3 +301,38 @@ def test_the_documentation_shows_what_is_printed(capsys: pytest.CaptureFixture[s
     assert list(shown["jobs"]["2"]) == list(status["jobs"]["2"])
     assert main(["replay", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == shown
+
+
+@pytest.mark.usefixtures("store")
+def test_what_a_job_has_noted_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["why", "1"]) == 0
+    assert "  noted    records = 12" in capsys.readouterr().out
+    assert main(["status"]) == 0
+    assert "records=12" in next(line for line in capsys.readouterr().out.splitlines() if "fetch one" in line)
+
+
+def test_a_copied_run_is_a_run(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(store / "runs" / "r", copied)
+    for given in (["status", "--store", str(copied)], ["replay", str(copied)], ["status", str(copied / "log")]):
+        assert main(given) == 0
+        assert "run      r (mixed)" in capsys.readouterr().out
+    assert set(replay(copied)) == set("1234567")
+
+
+def test_the_hint_at_more_jobs_names_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs: list[ev.Event] = [ev.Added(job=n, kind="one") for n in range(1, 61)]
+    write_run(tmp_path / "s", "r", [created("r"), *jobs, ev.Planned(count=60)])
+    assert main(["status", "--store", str(tmp_path / "s")]) == 0
+    assert f"… and 10 more jobs: orch status r --store {tmp_path}/s --state STATE" in capsys.readouterr().out
+    assert main(["why", "--store", str(tmp_path / "s"), "two"]) == 2
+    assert f"see: orch status r --store {tmp_path}/s" in capsys.readouterr().err
+
+
+def test_control_characters_never_reach_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = ev.Added(job=1, kind="one", name="a\x1b]0;title\x07b")
+    write_run(tmp_path / "s", "r", [created("r"), job, ev.Planned(count=1)])
+    for given in (["status"], ["why", "1"], ["why", "2"], ["logs", "1"], ["tail"]):
+        main([*given, "--store", str(tmp_path / "s")])
+        shown = capsys.readouterr()
+        assert not any(c in shown.out + shown.err for c in "\x1b\x07")
