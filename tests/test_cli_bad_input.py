@@ -142,3 +142,14 @@ def test_modules_of_the_user_do_no_harm(tmp_path: Path) -> None:
     command = Path(sys.executable).with_name("orch")
     done = subprocess.run([command, "run", "wf.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+@pytest.mark.parametrize("option", ["--out", "--work-dir", "--store"])
+def test_a_directory_that_cannot_be_is_found_before_the_run(tmp_path: Path, option: str) -> None:
+    (tmp_path / "wf.py").write_text(HEAD + WORKFLOW)
+    for place in ("/proc/no", "wf.py/below"):
+        done = orch("run", option, place, "wf.py", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert place.split("/")[-2] in done.stderr
+        assert "does not exist" not in done.stderr
+        assert not (tmp_path / ".orch" / "runs").exists()

@@ -134,6 +134,15 @@ def test_a_file_that_was_changed_is_not_used(world: World, refs: Any, tmp_path: 
         assert not (tmp_path / "out").exists()
 
 
+def test_exported_directories_have_the_usual_permissions(world: World, refs: Any, tmp_path: Path) -> None:
+    _, tree = refs
+    (tmp_path / "usual").mkdir()
+    top = export(stored(world, tree), tree, tmp_path / "out" / "tree")
+    for made in (top.parent, top, top / "below"):
+        assert made.stat().st_mode == (tmp_path / "usual").stat().st_mode
+    assert (top / "below" / "b.txt").stat().st_mode & 0o777 == 0o644
+
+
 def test_large_files_are_links_also_for_root(world: World, refs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     file, _ = refs
     monkeypatch.setattr(staging, "bound_by_permissions", lambda: False)

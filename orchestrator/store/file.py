@@ -51,7 +51,15 @@ class FileStore:
     def create(self) -> None:
         """Make the store if it is not there. Raises `StoreError` if it cannot be made, or is of a newer format."""
         with _translated("create the store", str(self.root)):
-            self._make_directories(self.root, sync=True)
+            try:
+                self._make_directories(self.root, sync=True)
+            except (
+                FileNotFoundError
+            ) as error:  # the kernel's word for a file system that takes no directories, as /proc
+                there = next(one for one in self.root.parents if one.is_dir())
+                raise StoreError(
+                    f"could not create the store {self.root}: no directory can be made in {there}"
+                ) from error
         if self.exists(MARKER):
             self._check_format()
         else:
