@@ -14,9 +14,7 @@ from orch.store.file import FileStore
 from orch.work.values import Values
 
 
-def load_result(
-    store: FileStore, state: State, fetch: Callable[[int], ev.Event], *, stand_ins: bool = False
-) -> Any:
+def load_result(store: FileStore, state: State, fetch: Callable[[int], ev.Event], *, stand_ins: bool = False) -> Any:
     """The workflow's value, unpickled from what the run's own store holds.
 
     Its classes must be importable here (else `JobError`), or are replaced by stand-ins that show their contents: then
