@@ -75,7 +75,8 @@ def _remove_stubborn(path: str) -> None:
     def allow(_function: Callable[..., object], name: str, _error: object) -> None:
         with contextlib.suppress(OSError):
             os.chmod(os.path.dirname(name), stat.S_IRWXU)
-            os.chmod(name, stat.S_IRWXU)
+            if not os.path.islink(name):  # what a link leads to is not ours
+                os.chmod(name, stat.S_IRWXU)
             if os.path.isdir(name) and not os.path.islink(name):
                 shutil.rmtree(name, ignore_errors=True)
             else:

@@ -96,7 +96,12 @@ def _remove(root: str) -> None:
     shutil.rmtree(root, ignore_errors=True)
     if not os.path.lexists(root):
         return
-    for directory, _names, _files in os.walk(root):
-        with contextlib.suppress(OSError):
-            os.chmod(directory, 0o700)
+    with contextlib.suppress(OSError):
+        os.chmod(root, 0o700)
+    for directory, names, _files in os.walk(root):
+        for name in names:  # before the walk goes into them; what a link leads to is not ours
+            path = os.path.join(directory, name)
+            if not os.path.islink(path):
+                with contextlib.suppress(OSError):
+                    os.chmod(path, 0o700)
     shutil.rmtree(root, ignore_errors=True)
