@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from flows import dynamic, limits, small
+from flows import dynamic, limits, parts, small
 
 import orch
 from orch.bus.events import Closed, Ended, Opened
@@ -91,6 +91,16 @@ async def test_failed_jobs_get_fresh_tries_when_the_run_is_carried_on(tmp_path: 
         again = await o.resume(run.id)
         assert await again.result() == ["there", "beside"]
         assert {job.kind: job.attempt for job in again.jobs()} == {"must_exist": 2, "beside": 1, "join": 1}
+
+
+async def test_a_part_that_the_result_misses_fails_the_run(tmp_path: Path) -> None:
+    async with orch.Orchestrator(tmp_path / "s") as o:
+        assert await (await o.start(parts.main)).result() == [7, "beside"]
+        run = await o.start(parts.main, key="absent")
+        with pytest.raises(orch.RunFailed, match=r"result.*absent.*made") as failure:
+            await run.result()
+    assert [each.job.kind for each in failure.value.failures] == ["result"]
+    assert run.state.outcome == "failed"
 
 
 async def test_a_finished_run_gives_its_stored_result_again(tmp_path: Path) -> None:

@@ -29,11 +29,12 @@ PROTOCOL = 5
 class References:
     """The jobs met in one pickle, numbered in the order in which they were met."""
 
-    __slots__ = ("calls", "numbers")
+    __slots__ = ("calls", "numbers", "parts")
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.numbers: dict[Call, int] = {}
+        self.parts = False  # is one of them met as a part of its value?
 
     def number(self, call: Call) -> int:
         """The number of `call`."""
@@ -67,6 +68,7 @@ class _Plain(pickle.Pickler):
 
 def _reference(found: Any, references: References) -> Any:
     if type(found) is Job:
+        references.parts = references.parts or bool(found._path)  # noqa: SLF001 - as below
         return (references.number(found._call), found._path)  # noqa: SLF001 - one unit with nodes.py
     return None
 
@@ -140,6 +142,19 @@ def dumps(value: Any, target: Any = None) -> tuple[bytes, list[Call]]:
 
     With `target` the value begins with the function that is called, be it a job function.
     """
+    data, references = _dump(value, target)
+    return data, references.calls
+
+
+def has_parts(value: Any) -> bool:
+    """Does a part of a job's value (`job["key"]`) stand in it? What cannot be pickled has none."""
+    try:
+        return _dump(value, None)[1].parts
+    except Exception:  # noqa: BLE001 - whoever pickles it for good explains what is wrong
+        return False
+
+
+def _dump(value: Any, target: Any) -> tuple[bytes, References]:
     references = References()
     file = io.BytesIO()
     try:
@@ -151,7 +166,7 @@ def dumps(value: Any, target: Any = None) -> tuple[bytes, list[Call]]:
         references = References()
         file = io.BytesIO()
         _by_value()(file, references).dump(value)
-    return file.getvalue(), references.calls
+    return file.getvalue(), references
 
 
 def dump_call(call: Call) -> tuple[bytes, list[Call]]:

@@ -15,9 +15,10 @@ import msgspec
 
 from orch.attempt import Note, Plan
 from orch.authoring.collect import collect
-from orch.authoring.pickling import Unpickler
+from orch.authoring.pickling import Unpickler, has_parts
 from orch.authoring.scope import Scope
 from orch.errors import OrchError, WorkflowError
+from orch.work.assemble import result
 from orch.work.context import Context, Who
 from orch.work.execute import call_function
 from orch.work.framing import HEADER, Answer, Describe, Described, Load, Made, MakePlan, Request, Trouble, encode
@@ -102,6 +103,8 @@ def make_plan(loaded: LoadedWorkflow, request: MakePlan) -> Plan:
             value = _called(workflow.__wrapped__, workflow.name, args, kwargs)
         finally:
             set_busy("")
+        if has_parts(value):  # a miss must fail the run, and so somebody has to look before it ends
+            value = result(value)
         parts = collect(value, scope.calls, context.keep, shown_name)
         return Plan(
             value=parts.value,
