@@ -26,19 +26,17 @@ and with it outcomes that were acknowledged; the log opens, cut back to the firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import anyio
-import anyio.to_thread
 import msgspec
 
 from orch.bus.codec import CODEC, Unknown, finish
 from orch.bus.errors import Fenced, LogDamaged, LogTooNew, LogTrouble
 from orch.bus.events import Closed, Event, Opened
-from orch.bus.files import REAL, Files
-from orch.bus.identity import Identity, utc_now, whoami
+from orch.bus.machine import HERE, Machine
 from orch.bus.reader import read_spans
 from orch.bus.scan import Index
 from orch.bus.segment import opened_file, segment_name, trouble
@@ -62,12 +60,12 @@ class Log:
     _path: Path
     _next_path: Path
 
-    def __init__(self, directory: Path, files: Files, clock: Callable[[], str]) -> None:
+    def __init__(self, directory: Path, machine: Machine) -> None:
         self.directory = directory
         self.epoch = 0
         self.last_seq = 0
-        self._files = files
-        self._clock = clock
+        self._machine = machine
+        self._files = machine.files
         self._past = Past()
         self._synced = True
         self._handle: int | None = None
@@ -79,7 +77,6 @@ class Log:
         self._unfinished = b""
         self._error: Fenced | LogTrouble | None = None
         self._committing = anyio.Lock()
-        self._limiter: anyio.CapacityLimiter | None = None
 
     @classmethod
     async def open(
@@ -87,27 +84,26 @@ class Log:
         directory: Path,
         *,
         run: str,
-        identity: Identity | None = None,
+        version: str = "",
         durability: Durability = "always",
-        clock: Callable[[], str] = utc_now,
-        files: Files = REAL,
+        machine: Machine = HERE,
     ) -> Log:
         """Begin a new epoch of the log in `directory` (made if there is none).
 
         Raises LogDamaged, LogTooNew (only `history` looks at every event's type), LogTrouble, Fenced.
         """
-        who = identity or whoami()
-        log = cls(directory, files, clock)
+        who = machine.whoami()
+        log = cls(directory, machine)
         opened = Opened(
             run=run,
             host=who.host,
             pid=who.pid,
             boot=who.boot,
             user=who.user,
-            version=who.version,
+            version=version or who.version,
             durability=durability,
         )
-        await anyio.to_thread.run_sync(log._take_over, opened)
+        await machine.offload(log._take_over, opened)
         return log
 
     def _take_over(self, opened: Opened) -> None:
@@ -151,7 +147,7 @@ class Log:
         self._must_work()
         seq = self._next
         group = self._group or seq
-        time = self._clock()
+        time = self._machine.clock()
         middle = CODEC.envelope(time, self.epoch, group)
         lines = [CODEC.open_line(event, seq + k, middle) for k, event in enumerate(events)]
         if not lines:
@@ -176,8 +172,7 @@ class Log:
                 self._must_work()
                 if not self._unfinished:
                     return
-                self._limiter = self._limiter or anyio.CapacityLimiter(1)
-                await anyio.to_thread.run_sync(self._write, self._take(), limiter=self._limiter)
+                await self._machine.offload(self._write, self._take())
 
     async def append(self, events: Sequence[Event]) -> list[Event]:
         """`stage` and `commit`."""
@@ -207,7 +202,7 @@ class Log:
                 with anyio.CancelScope(shield=True):
                     await self.append([Closed(reason=reason)] if reason else [])
                     if not self._synced:
-                        await anyio.to_thread.run_sync(self._sync)
+                        await self._machine.offload(self._sync)
         finally:
             handle, self._handle = self._handle, None
             self._error = self._error or LogTrouble(f"the log {self._path} is closed")

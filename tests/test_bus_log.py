@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 from support.disk import Disk
-from support.logs import LOG, WHO, clock, open_log, said, segment, texts, write_log
+from support.logs import LOG, machine, open_log, said, segment, texts, write_log
 
 from orch.bus import events as ev
 from orch.bus.codec import finish
@@ -289,7 +289,7 @@ async def test_a_first_line_of_a_newer_version_is_not_taken_for_damage_or_void()
 
 
 async def test_many_events_in_one_log(tmp_path: Path) -> None:
-    log = await Log.open(tmp_path, run="r1", identity=WHO, clock=clock())
+    log = await Log.open(tmp_path, run="r1", machine=machine())
     for _ in range(20):
         await log.append([ev.Submitting(job=k, attempt=1, key=f"r1.{k}.1") for k in range(1, 251)])
     assert [event.seq for event in read(tmp_path)] == list(range(1, 5002))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.disk import Disk
-from support.logs import LOG, clock, open_log, said, segment, texts, write_log
+from support.logs import LOG, machine, open_log, said, segment, texts, write_log
 
 from orch.bus import events as ev
 from orch.bus.errors import LogTrouble
@@ -100,7 +100,7 @@ async def test_a_log_that_cannot_be_read_says_which(tmp_path: Path) -> None:
 
 async def test_reading_while_it_is_written(tmp_path: Path) -> None:
     """Whoever reads sees whole groups, without a gap, and never fewer than before."""
-    log = await Log.open(tmp_path, run="r1", clock=clock())
+    log = await Log.open(tmp_path, run="r1", machine=machine())
     done = threading.Event()
     looks = 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 from support.disk import Disk
-from support.logs import LOG, clock, open_log, said, segment, texts, write_log
+from support.logs import LOG, machine, open_log, said, segment, texts, write_log
 
 from orch.bus import events as ev
 from orch.bus.errors import Fenced, LogDamaged
@@ -338,7 +338,7 @@ async def test_following_other_processes_across_segments(tmp_path: Path) -> None
 
 async def test_a_large_log_comes_in_batches() -> None:
     disk = Disk()
-    log = await Log.open(LOG, run="r1", files=disk, clock=clock())
+    log = await Log.open(LOG, run="r1", machine=machine(disk))
     for _ in range(60):
         await log.append([said("x" * 10_000) for _ in range(20)])
     await log.append([ev.Ended(outcome="succeeded")])

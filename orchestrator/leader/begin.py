@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -22,10 +23,11 @@ from orch.bus import events as ev
 from orch.bus.identity import whoami
 from orch.bus.jsonable import clean_text
 from orch.bus.lock import RunLock
+from orch.bus.machine import HERE, Machine
 from orch.errors import ResourceError, RunExists, StoreError, UserError
 from orch.hints import store_option
 from orch.leader.opened import Opened
-from orch.leader.opening import AdapterByName, open_log, run_info
+from orch.leader.opening import AdapterByName, Lock, open_log, run_info
 from orch.leader.settings import Settings, to_log
 from orch.planning import Planner, pack_arguments
 from orch.state.fold import apply
@@ -78,7 +80,10 @@ async def begin(
                 settings=to_log(settings),
             )
             warned = [ev.Warned(message=text) for text in bundle.warnings]
-            return await _commit(store, run, settings, session, [created, *warned, *planned(plan, settings.retries)])
+            lock = RunLock(store.local_path(layout.lock_file(run)))
+            log_directory = store.local_path(layout.log_dir(run))
+            first = [created, *warned, *planned(plan, settings.retries)]
+            return await commit_first(run, log_directory, lock, session, settings=settings, events=first)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await session.close()
@@ -174,12 +179,20 @@ def _shown(argv: Sequence[str] | None, arguments: tuple[tuple[Any, ...], dict[st
     return {name: clean_text(repr(value)[:MOST_SHOWN]) for name, value in named.items()}
 
 
-async def _commit(store: FileStore, run: str, settings: Settings, session: Session, events: list[ev.Event]) -> Opened:
-    """Create the log with the run's first events in it."""
-    lock = RunLock(store.local_path(layout.lock_file(run)))
+async def commit_first(
+    run: str,
+    directory: Path,
+    lock: Lock,
+    session: Session,
+    *,
+    settings: Settings,
+    events: list[ev.Event],
+    machine: Machine = HERE,
+) -> Opened:
+    """Create the log in `directory`, with the run's first events in it."""
     lock.acquire()
     try:
-        log = await open_log(store, run, settings)
+        log = await open_log(directory, run, settings, machine)
         try:
             state = State()
             for event in [log.opened, *log.stage(events)]:
@@ -192,4 +205,4 @@ async def _commit(store: FileStore, run: str, settings: Settings, session: Sessi
     except BaseException:
         lock.release()
         raise
-    return Opened(run, state, log, lock=lock, session=session, settings=settings)
+    return Opened(run, state, log, lock=lock, session=session, settings=settings, machine=machine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from orch.bundle import Source, freeze
 from orch.bus import events as ev
 from orch.bus.lock import RunLock
 from orch.bus.log import Log
+from orch.bus.machine import HERE, Machine
 from orch.bus.topic import Topic
 from orch.errors import NoSuchRun, ResourceError, RunBusy
 from orch.history import EventReader, fold_quickly, log_directory
 from orch.leader.opened import Ended, Opened
-from orch.leader.opening import AdapterByName, open_log, run_info
+from orch.leader.opening import AdapterByName, Lock, open_log, run_info
 from orch.leader.settings import Settings, from_log
 from orch.state.fold import apply
 from orch.state.law import ACTIVE
@@ -51,16 +52,44 @@ async def carry_on(
         return _ended(run, directory, state)
     settings = from_log(state.created.settings).override(**overrides)
     news = [] if wish else _recoded(store, state, settings)
-    lock = _locked(store, run, take_over=take_over)
+    batch_system = adapter(settings.adapter)
+
+    async def connect(epoch: int) -> Session:
+        return await batch_system.open(run_info(run, epoch, store, settings, environment))
+
+    lock = RunLock(store.local_path(layout.lock_file(run)))
+    return await reopen(directory, lock, state, connect, settings, news=news, take_over=take_over, wish=wish, by=by)
+
+
+async def reopen(
+    directory: Path,
+    lock: Lock,
+    state: State,
+    connect: Callable[[int], Awaitable[Session]],
+    settings: Settings,
+    *,
+    news: Sequence[ev.Event] = (),
+    take_over: bool = False,
+    wish: str = "",
+    by: str = "",
+    machine: Machine = HERE,
+) -> Opened | Ended:
+    """Begin an epoch of the log in `directory`, whose fold so far is `state`; `news` are said first.
+
+    `connect` gives a session of the adapter, for the new epoch.
+    """
+    assert state.created is not None
+    run = state.created.run
+    _lock(lock, take_over=take_over)
     try:
-        log = await open_log(store, run, settings)
+        log = await open_log(directory, run, settings, machine)
         try:
             await _catch_up(log, state, news, wish, by)
             if state.outcome == "succeeded" or wish in RECORD_ONLY:
                 await _leave(log, state)
                 lock.release()
                 return _ended(run, directory, state)
-            session = await adapter(settings.adapter).open(run_info(run, log.epoch, store, settings, environment))
+            session = await connect(log.epoch)
             if not wish:
                 await _check_possible(state, session)
         except BaseException:
@@ -70,20 +99,18 @@ async def carry_on(
     except BaseException:
         lock.release()
         raise
-    return Opened(run, state, log, lock=lock, session=session, settings=settings)
+    return Opened(run, state, log, lock=lock, session=session, settings=settings, machine=machine)
 
 
-def _locked(store: FileStore, run: str, *, take_over: bool) -> RunLock:
-    lock = RunLock(store.local_path(layout.lock_file(run)))
+def _lock(lock: Lock, *, take_over: bool) -> None:
     try:
         lock.acquire()
     except RunBusy:
         if not take_over:
             raise
-    return lock
 
 
-async def _catch_up(log: Log, state: State, news: list[ev.Event], wish: str, by: str) -> None:
+async def _catch_up(log: Log, state: State, news: Sequence[ev.Event], wish: str, by: str) -> None:
     """Fold what has come since `state` was read, and record what this leader has come for."""
     for event in log.history():
         if event.seq > state.seq:
@@ -91,11 +118,12 @@ async def _catch_up(log: Log, state: State, news: list[ev.Event], wish: str, by:
     apply(state, log.opened)
     if state.outcome == "succeeded":
         return
+    first = list(news)
     if wish:
-        news.append(ev.Requested(what=wish, by=by))
+        first.append(ev.Requested(what=wish, by=by))
     elif state.outcome or not state.cancelling:  # an unfinished cancel is pursued first
-        news.append(ev.Restarted(by=by))
-    for event in log.stage(news):
+        first.append(ev.Restarted(by=by))
+    for event in log.stage(first):
         apply(state, event)
     await log.commit()
 

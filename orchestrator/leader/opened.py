@@ -10,11 +10,12 @@ import anyio
 
 from orch.adapters.contract import Session
 from orch.bus import events as ev
-from orch.bus.lock import RunLock
 from orch.bus.log import Log
+from orch.bus.machine import Machine
 from orch.bus.topic import Topic
 from orch.errors import Fenced, LogTrouble
 from orch.leader.leader import Leader
+from orch.leader.opening import Lock
 from orch.leader.requests import Request, drop_request
 from orch.leader.settings import Settings
 from orch.state.model import State
@@ -39,7 +40,7 @@ class Opened:
     """A run that this process leads."""
 
     def __init__(
-        self, run: str, state: State, log: Log, *, lock: RunLock, session: Session, settings: Settings
+        self, run: str, state: State, log: Log, *, lock: Lock, session: Session, settings: Settings, machine: Machine
     ) -> None:
         self.run = run
         self.state = state
@@ -48,6 +49,7 @@ class Opened:
         self._log = log
         self._lock = lock
         self._session = session
+        self._machine = machine
         self._published: Callable[[list[ev.Event]], Any] = lambda _: None
         self.leader = Leader(state, log, session, settings, publish=self._publish, recorded=self._recorded)
 

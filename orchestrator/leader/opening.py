@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
 
 from orch.adapters.contract import Adapter, RunInfo
-from orch.bus.identity import whoami
 from orch.bus.log import Durability, Log
+from orch.bus.machine import HERE, Machine
 from orch.leader.settings import Settings
-from orch.store import layout
 from orch.store.file import FileStore
 
 AdapterByName = Callable[[str], Adapter]
@@ -16,12 +17,20 @@ AdapterByName = Callable[[str], Adapter]
 VERSION = "0.1.0"
 
 
-async def open_log(store: FileStore, run: str, settings: Settings) -> Log:
+class Lock(Protocol):
+    """What a leader needs of the run's lock (`orch.bus.lock.RunLock`)."""
+
+    def acquire(self) -> None:
+        """Take it, or raise `RunBusy`."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+
+async def open_log(directory: Path, run: str, settings: Settings, machine: Machine = HERE) -> Log:
     """Begin an epoch of the run's log."""
     durability: Durability = "relaxed" if settings.durability == "relaxed" else "always"
-    return await Log.open(
-        store.local_path(layout.log_dir(run)), run=run, identity=whoami(VERSION), durability=durability
-    )
+    return await Log.open(directory, run=run, version=VERSION, durability=durability, machine=machine)
 
 
 def run_info(run: str, epoch: int, store: FileStore, settings: Settings, environment: dict[str, str]) -> RunInfo:

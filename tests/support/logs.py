@@ -9,6 +9,7 @@ from orch.bus import events as ev
 from orch.bus.files import REAL, Files
 from orch.bus.identity import Identity
 from orch.bus.log import Durability, Log
+from orch.bus.machine import Machine
 
 WHO = Identity(host="here", pid=7, boot="b1", user="someone", version="0.1")
 
@@ -27,9 +28,14 @@ def segment(directory: Path, epoch: int) -> Path:
     return directory / f"{epoch:06d}.events.jsonl"
 
 
+def machine(files: Files = REAL) -> Machine:
+    """One whose clock counts, and on which everybody is `WHO`."""
+    return Machine(files=files, clock=clock(), whoami=lambda: WHO)
+
+
 async def open_log(directory: Path, files: Files = REAL, durability: Durability = "always") -> Log:
     """A new epoch."""
-    return await Log.open(directory, run="r1", identity=WHO, clock=clock(), files=files, durability=durability)
+    return await Log.open(directory, run="r1", durability=durability, machine=machine(files))
 
 
 def said(text: str) -> ev.Warned:
