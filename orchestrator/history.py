@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orch.bus import events as ev
+from orch.bus.files import REAL, Files
 from orch.bus.reader import read, read_batches
 from orch.errors import NoSuchRun
 from orch.state.fold import fold
@@ -51,11 +52,11 @@ def copied_log(path: str | Path) -> Path | None:
     return next((place for place in places if any(place.glob("*.events.jsonl"))), None)
 
 
-def fold_quickly(directory: Path, at: int | None = None) -> State:
+def fold_quickly(directory: Path, at: int | None = None, *, files: Files = REAL) -> State:
     """Fold a log. Nothing of it is garbage soon, so the collector need not look."""
     state = State()
     with _no_collector():
-        for batch in read_batches(directory, to_seq=at):
+        for batch in read_batches(directory, to_seq=at, files=files):
             fold(batch, state)
     return state
 

@@ -1,0 +1,260 @@
+"""A batch system somewhere else, at its wildest: what it says comes twice, late, in any order, or not at all.
+
+It keeps to the contract of `orch.adapters.contract`, and to nothing beyond it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+import msgspec
+
+from orch.adapters.contract import Capacity, Finished, Queued, Started, Unknown, Update
+from orch.attempt import Attempt, Note, Outcome, Reason
+from orch.errors import AdapterError, Fenced
+from simulator.oracle import Oracle
+from simulator.process import Process
+from simulator.world import World
+
+
+@dataclasses.dataclass
+class Wildness:
+    """Chances between 0 and 1, and delays in seconds.
+
+    `delay`      the most that an update takes to arrive
+    `longest`    the most that a body runs
+    `ends`       that an attempt ends for this reason instead of well
+    `twice`      that an update arrives twice
+    `unheard`    that the answer to a submission is lost: the attempt is there, and nobody says so
+    `vanishes`   that an attempt is reported missing, and comes back later
+    `denies`     that the batch system says, unasked, that it does not know an attempt which it has
+    `gives_up`   that the connection fails, and with it the leader
+    `partial`    that a leader which dies in a call has got only a part of it through
+    """
+
+    delay: float = 0.1
+    longest: float = 2.0
+    ends: Mapping[Reason, float] = dataclasses.field(default_factory=dict)
+    twice: float = 0.0
+    unheard: float = 0.0
+    vanishes: float = 0.0
+    denies: float = 0.0
+    gives_up: float = 0.0
+    partial: float = 0.0
+
+
+@dataclasses.dataclass(eq=False)
+class Record:
+    """What the batch system knows of an attempt."""
+
+    attempt: Attempt
+    running: bool = False
+    outcome: Outcome | None = None
+    missing: bool = False  # it was said to be gone
+
+
+class Batch:
+    """The batch system. `body`: what an attempt does. It outlives leaders and power cuts."""
+
+    def __init__(self, world: World, oracle: Oracle, body: Callable[[Attempt], Outcome], capacity: Capacity) -> None:
+        self.wild = Wildness()
+        self.capacity = capacity
+        self.world = world
+        self.oracle = oracle
+        self.epoch = 0
+        self.session: WildSession | None = None
+        self.records: dict[str, Record] = {}
+        self._acknowledged: set[str] = set()
+        self._body = body
+
+    async def connect(self, process: Process, epoch: int) -> WildSession:
+        """A leader's connection; older ones are cut off."""
+        await asyncio.sleep(self.world.chance.uniform(0, self.wild.delay))
+        if epoch < self.epoch:
+            raise Fenced(f"epoch {self.epoch} is connected")
+        self.epoch = epoch
+        self.session = WildSession(self, process)
+        return self.session
+
+    def forget_everything(self) -> None:
+        """Another run has taken this one's place."""
+        self.epoch, self.session = 0, None
+        self.records.clear()
+
+    @property
+    def idle(self) -> bool:
+        """Does nothing run?"""
+        return all(record.outcome is not None for record in self.records.values())
+
+    # What leaders ask for.
+
+    def accept(self, attempt: Attempt) -> None:
+        self.oracle.submitted(attempt)
+        if attempt.key in self._acknowledged:
+            self.oracle.violations.append(f"{attempt.key} is handed over again, after it was acknowledged")
+        if attempt.key in self.records:
+            return
+        record = self.records[attempt.key] = Record(attempt)
+        if not self.world.likely(self.wild.unheard):
+            self.say(Queued(key=attempt.key, id=attempt.key))
+        self.world.soon(self.wild.delay, lambda: self._start(record))
+        if self.world.likely(self.wild.vanishes):
+            self.world.soon(self.wild.longest, lambda: self._vanish(record))
+        if self.world.likely(self.wild.denies):
+            self.world.soon(self.wild.longest, lambda: self.say(Unknown(key=attempt.key)))
+
+    def kill(self, key: str) -> None:
+        record = self.records.get(key)
+        if record is None:
+            self.say(Unknown(key=key))
+        elif record.outcome is not None:
+            self.say(Finished(key=key, outcome=record.outcome))
+        else:
+            self.world.soon(self.wild.delay, lambda: self._end(record, Outcome(key=key, reason=Reason.KILLED)))
+
+    def acknowledge(self, key: str) -> None:
+        self.oracle.acknowledged(key)
+        record = self.records.get(key)
+        if record is not None and (record.outcome is not None or record.missing):
+            self._acknowledged.add(key)
+            if record.outcome is not None:
+                del self.records[key]
+
+    def find(self, keys: Sequence[str], ask: int) -> None:
+        for key in keys:
+            self.say(self._standing(key, ask))
+        for key in list(self.records):
+            if key not in keys:
+                self._drop(self.records[key])
+
+    def _drop(self, record: Record) -> None:
+        """Nobody wants it."""
+        if record.outcome is None:
+            self._end(record, Outcome(key=record.attempt.key, reason=Reason.KILLED))
+        self.records.pop(record.attempt.key, None)
+
+    def _standing(self, key: str, ask: int) -> Update:
+        record = self.records.get(key)
+        if record is None:
+            return Unknown(key=key, ask=ask)
+        if record.outcome is not None:
+            return Finished(key=key, outcome=record.outcome)
+        return _started(record) if record.running else Queued(key=key, id="found")
+
+    # What happens to attempts.
+
+    def _known(self, record: Record) -> bool:
+        return self.records.get(record.attempt.key) is record and record.outcome is None
+
+    def _start(self, record: Record) -> None:
+        if self._known(record) and not record.running:
+            record.running = True
+            self.oracle.body_started(record.attempt)
+            self.say(_started(record))
+            if self.world.likely(0.1):
+                self.say(Note(key=record.attempt.key, kind="annotate", name="step", value=1))
+            self.world.soon(self.wild.longest, lambda: self._finish(record))
+
+    def _finish(self, record: Record) -> None:
+        if self._known(record):
+            self._end(record, self._misfortune(record) or self._body(record.attempt))
+
+    def _misfortune(self, record: Record) -> Outcome | None:
+        for reason, chance in self.wild.ends.items():
+            if self.world.likely(chance):
+                return Outcome(key=record.attempt.key, reason=reason, message="by chance")
+        return None
+
+    def _vanish(self, record: Record) -> None:
+        """It is said to be gone, while it goes on: whatever it says later comes too late."""
+        if self._known(record):
+            record.missing = True
+            key = record.attempt.key
+            self.say(Finished(key=key, outcome=Outcome(key=key, reason=Reason.MISSING, message="not in the queue")))
+
+    def _end(self, record: Record, outcome: Outcome) -> None:
+        if not self._known(record):
+            return
+        record.outcome = msgspec.structs.replace(outcome, key=record.attempt.key)
+        self.oracle.body_ended(record.attempt.key)
+        self.say(Finished(key=record.attempt.key, outcome=record.outcome))
+
+    def say(self, update: Update) -> None:
+        """Send an update to the leader that is connected now."""
+        session = self.session
+        if session is not None:
+            for _ in range(2 if self.world.likely(self.wild.twice) else 1):
+                self.world.soon(self.wild.delay, lambda: session.arrive(update))
+
+
+class WildSession:
+    """One leader's connection."""
+
+    def __init__(self, batch: Batch, process: Process) -> None:
+        self._batch = batch
+        self._process = process
+        self._arrived: list[Update] = []
+        self._news = asyncio.Event()
+
+    def arrive(self, update: Update) -> None:
+        """An update has come as far as the leader's process."""
+        if self._process.alive:
+            self._arrived.append(update)
+            self._process.loop.call_soon(self._news.set)
+
+    async def _call(self, what: str, items: Sequence[object], one: Callable[[object], None]) -> None:
+        """One after the other, with time between them, as far as the leader lives and leads."""
+        if self._batch.world.likely(0.3):
+            await asyncio.sleep(self._batch.world.chance.uniform(0, self._batch.wild.delay))
+        for item in items:
+            self._process.check()
+            if self._batch.session is not self:
+                raise Fenced("a later leader is connected")
+            one(item)
+            if self._batch.world.likely(self._batch.wild.partial):
+                self._process.crash()
+        self._process.world.say(self._process.name, f"{what} {', '.join(map(_name, items))}")
+
+    async def submit(self, attempts: Sequence[Attempt]) -> None:
+        await self._call("submits", attempts, self._batch.accept)  # type: ignore[arg-type]
+
+    async def cancel(self, keys: Sequence[str]) -> None:
+        await self._call("cancels", keys, self._batch.kill)  # type: ignore[arg-type]
+
+    async def acknowledge(self, keys: Sequence[str]) -> None:
+        await self._call("acknowledges", keys, self._batch.acknowledge)  # type: ignore[arg-type]
+
+    async def find(self, keys: Sequence[str], ask: int = 0) -> None:
+        await self._call("asks about", [keys], lambda _: self._batch.find(keys, ask))
+
+    async def updates(self) -> AsyncIterator[list[Update]]:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if self._batch.world.likely(self._batch.wild.gives_up):
+                raise AdapterError("the batch system does not answer any more")
+            if self._arrived:
+                batch, self._arrived = self._arrived, []
+                yield batch
+
+    def capacity(self) -> Capacity:
+        return self._batch.capacity
+
+    async def describe(self, key: str) -> str:
+        return ""
+
+    async def output(self, key: str) -> tuple[bytes, bytes]:
+        return b"", b""
+
+    async def close(self) -> None:
+        self._process.check()
+
+
+def _started(record: Record) -> Started:
+    return Started(key=record.attempt.key, host="elsewhere", pid=record.attempt.job, id=record.attempt.key)
+
+
+def _name(item: object) -> str:
+    return getattr(item, "key", None) or str(item)

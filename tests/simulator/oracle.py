@@ -1,0 +1,200 @@
+"""What must hold, whatever happens: watched from outside, after every step, by somebody who is never killed.
+
+The oracle knows an event as soon as a leader has acted on it, or a later leader builds upon it. What is known stays.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import operator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from orch.attempt import Attempt
+from orch.bus import events as ev
+from orch.state.decide import parse_key
+from orch.state.fold import apply
+from orch.state.law import LIVE, JobState
+from orch.state.model import State
+from orch.testing.states import difference, problems, snapshot
+from simulator.disk import Disk
+
+ENDS = (ev.Succeeded, ev.Retrying, ev.Failed, ev.Cancelled)
+
+_EVENTS: msgspec.json.Decoder[ev.Event] = msgspec.json.Decoder(functools.reduce(operator.or_, ev.KNOWN))
+
+
+class Violation(AssertionError):
+    """Something that must never happen has happened."""
+
+
+class Oracle:
+    """One run's. `root`: of the store on `disk`. `most_live`: attempts that may be in the batch system at once."""
+
+    def __init__(self, disk: Disk, root: str, most_live: int) -> None:
+        self.violations: list[str] = []
+        self.state = State()
+        self.known: list[ev.Event] = []
+        self.running: dict[str, Attempt] = {}
+        self.committed: Counter[str] = Counter()
+        self._disk = disk
+        self._root = root
+        self._most_live = most_live
+        self._names: dict[int, str] = {}
+        self._latest: dict[int, int] = {}
+        self._ended: set[tuple[int, int]] = set()
+        self._intended: set[str] = set()
+        self._cancelling = False
+
+    def forget(self, length: int) -> None:
+        """A power cut has taken back what was not synced, as it was allowed to: only the first events are left."""
+        known, running = self.known[:length], self.running
+        self.__init__(self._disk, self._root, self._most_live)  # type: ignore[misc]
+        self.running = running
+        self.adopt(known)
+
+    # What leaders say and do.
+
+    def adopt(self, events: Sequence[ev.Event]) -> None:
+        """A leader builds upon these: the whole log as it is on the disk, from its beginning."""
+        if len(events) < len(self.known):
+            self._wrong(f"the log has {len(events)} events, and {len(self.known)} were durable")
+        for event in events:
+            self._know(event)
+
+    def published(self, events: Sequence[ev.Event], state: State) -> None:
+        """A leader has made these durable, and acts on them; its state is that after the last one."""
+        for event in events:
+            self._know(event)
+        if state.seq == self.state.seq:
+            found = difference(snapshot(state), snapshot(self.state))
+            if found:
+                self._wrong(f"the live state after event {state.seq} is not that of a replay: {found[:3]}")
+            for problem in problems(state):
+                self._wrong(f"after event {state.seq}: {problem}")
+
+    def submitted(self, attempt: Attempt) -> None:
+        """A leader hands an attempt over."""
+        if attempt.key not in self._intended:
+            self._wrong(f"{attempt.key} is handed over, and no durable event says that it is intended")
+        if len(self.state.live) > self._most_live:
+            self._wrong(f"{len(self.state.live)} attempts are live, and {self._most_live} may be")
+
+    def acknowledged(self, key: str) -> None:
+        """A leader says that it needs the outcome no more."""
+        if self._parts(key) not in self._ended:
+            self._wrong(f"{key} is acknowledged, and no durable event says how it ended")
+
+    def _know(self, event: ev.Event) -> None:
+        if event.seq <= len(self.known):
+            if event != self.known[event.seq - 1]:
+                self._wrong(f"event {event.seq} was {self.known[event.seq - 1]}, and is now {event}")
+            return
+        if event.seq != len(self.known) + 1:
+            self._wrong(f"event {event.seq} follows event {len(self.known)}")
+            return
+        self.known.append(event)
+        try:
+            apply(self.state, _EVENTS.decode(msgspec.json.encode(event)))  # as it comes from a log
+        except Exception as error:  # noqa: BLE001 - whatever it is, this event must not be in a log
+            self._wrong(f"the fold does not take event {event.seq}: {error!r}")
+        self._look(event)
+
+    def _look(self, event: ev.Event) -> None:
+        """What is seen without the fold."""
+        match event:
+            case ev.Added():
+                self._names[event.job] = event.name
+                self._stored(event, [event.body])
+            case ev.Submitting():
+                if event.attempt != self._latest.get(event.job, 0) + 1:
+                    self._wrong(f"event {event.seq} numbers an attempt {event.key}, after {self._latest[event.job]}")
+                self._latest[event.job] = event.attempt
+                self._intended.add(event.key)
+            case ev.Requested(what="cancel"):
+                self._cancelling = True
+            case ev.Restarted():
+                self._cancelling = False
+            case ev.Ended() if self._cancelling and event.outcome != "cancelled":
+                self._wrong(f"the run has {event.outcome}, and was to be cancelled")
+            case _ if isinstance(event, ENDS):
+                self._end(event)
+
+    def _end(self, event: ev.Succeeded | ev.Retrying | ev.Failed | ev.Cancelled) -> None:
+        if event.attempt != self._latest.get(event.job):
+            self._wrong(f"event {event.seq}: attempt {event.attempt} of job {event.job} speaks, and is not the latest")
+        if (event.job, event.attempt) in self._ended:
+            self._wrong(f"event {event.seq}: attempt {event.attempt} of job {event.job} ends twice")
+        self._ended.add((event.job, event.attempt))
+        if isinstance(event, ev.Succeeded):
+            name = self._names.get(event.job, "?")
+            self.committed[name] += 1
+            if self.committed[name] > 1:
+                self._wrong(f"event {event.seq}: the body of {name} is committed a second time")
+            self._stored(event, [event.value], event.files)
+
+    # What happens in the batch system.
+
+    def body_started(self, attempt: Attempt) -> None:
+        """A body begins to run."""
+        for other in self.running.values():
+            if other.job == attempt.job and not self._is_over(other.key):
+                self._wrong(f"{attempt.key} starts while {other.key} runs, and may still commit")
+        self.running[attempt.key] = attempt
+
+    def body_ended(self, key: str) -> None:
+        """A body does not run any more, however it ended."""
+        self.running.pop(key, None)
+
+    def in_use(self) -> tuple[float, int]:
+        """Cores and memory of all bodies that run."""
+        wanted = [attempt.resources for attempt in self.running.values()]
+        return sum(each.cores for each in wanted), sum(each.memory for each in wanted)
+
+    def _is_over(self, key: str) -> bool:
+        """Can it not commit any more?"""
+        job, attempt = self._parts(key)
+        return (job, attempt) in self._ended or attempt < self._latest.get(job, 0)
+
+    # At the end.
+
+    def check_end(self, names: set[str]) -> None:
+        """The run has succeeded: each body was committed once, and every file that an event names is there."""
+        if self.committed != Counter(dict.fromkeys(names, 1)):
+            self._wrong(f"committed: {self.committed}; expected each of {sorted(names)} once")
+        rows = self.state.jobs.values()
+        if any(row.state is not JobState.DONE for row in rows):
+            self._wrong(f"jobs are left: {[(row.id, str(row.state)) for row in rows if row.state is not JobState.DONE]}")
+        if any(row.state in LIVE for row in rows) or self.state.live:
+            self._wrong("attempts are live after the end")
+        for event in self.known:
+            for blob in _blobs(event):
+                self._stored(event, [blob])
+
+    def _stored(self, event: ev.Event, blobs: Sequence[ev.Blob], files: Sequence[ev.StoredFile] = ()) -> None:
+        named = [(blob.file, blob.size, blob.digest) for blob in blobs if blob.file]
+        named += [(each.path, each.size, each.digest) for each in files]
+        for path, size, digest in named:
+            data = self._disk.durable(f"{self._root}/{path}")
+            if data is None:
+                self._wrong(f"event {event.seq} names the file {path}, which would not survive a power cut")
+            elif len(data) != size or f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+                self._wrong(f"event {event.seq} names the file {path}, which has other contents than it says")
+
+    @staticmethod
+    def _parts(key: str) -> tuple[int, int]:
+        _, job, attempt = parse_key(key)
+        return job, attempt
+
+    def _wrong(self, text: str) -> None:
+        self.violations.append(text)
+
+
+def _blobs(event: ev.Event) -> Iterator[ev.Blob]:
+    if isinstance(event, ev.Added):
+        yield event.body
+    elif isinstance(event, ev.Succeeded):
+        yield event.value
