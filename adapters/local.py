@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 from orch.adapters.contract import Capacity, RunInfo, Update
 from orch.agent import paths, protocol, start
@@ -32,7 +33,7 @@ class LocalAdapter:
 
     async def open(self, info: RunInfo) -> LocalSession:
         """Connect a run. Raises `Fenced`, and `AdapterError` if no agent can be had."""
-        session = LocalSession(info)
+        session = LocalSession(info, dial)
         await session.connect()
         return session
 
@@ -41,12 +42,12 @@ class LocalAdapter:
 
 
 class LocalSession:
-    """One run's connection to the agent, made anew when the agent has died."""
+    """One run's connection to the agent, made anew when the agent has died. `dial` reaches an agent."""
 
-    def __init__(self, info: RunInfo) -> None:
+    def __init__(self, info: RunInfo, dial: Dial) -> None:
         self._info = info
-        self._runtime = ""
-        self._link: _Link | None = None
+        self._dial = dial
+        self._link: Link | None = None
         self._welcome: protocol.Welcome | None = None
         self._updates: list[Update] = []
         self._news = asyncio.Event()
@@ -127,34 +128,33 @@ class LocalSession:
         """Say hello to an agent. Raises `Fenced` and `AdapterError`."""
         for left in reversed(range(_ATTEMPTS)):
             try:
-                connection = await asyncio.to_thread(self._reach)
+                runtime, link = await self._dial(self._info, lambda: Link(self))
             except start.AgentDiedError:  # killed while it started, say
                 if not left:
                     raise
                 await asyncio.sleep(_PAUSE)
                 continue
-            loop = asyncio.get_running_loop()
-            _, link = await loop.create_unix_connection(lambda: _Link(self), sock=connection)
-            link.send(protocol.Hello(self._info, self._runtime))
             try:
-                async with asyncio.timeout(_PATIENCE):
-                    first = await link.first
-            except TimeoutError:
+                first = await self._greet(link, runtime)
+            except BaseException:
                 link.drop()
-                raise AdapterError(f"the agent in {self._runtime} does not answer") from None
-            if isinstance(first, protocol.Welcome):
+                raise
+            if first is not None and link.alive:
                 self._welcome, self._link = first, link
                 return
-            if first is not None:
-                link.drop()
-                raise _refusal(first)
-        raise AdapterError(f"agents in {self._runtime} end as soon as they are started")
+        raise AdapterError(f"agents of {self._info.store} end as soon as they are started")
 
-    def _reach(self) -> socket.socket:
-        self._runtime = paths.runtime_directory(self._info.store, self._info.work_dir, os.environ)
-        connection = start.reach(self._info.store, self._runtime)
-        connection.settimeout(0)
-        return connection
+    async def _greet(self, link: Link, runtime: str) -> protocol.Welcome | None:
+        """Say hello; None if the agent hangs up instead of answering. Raises `Fenced` and `AdapterError`."""
+        link.send(protocol.Hello(self._info, runtime))
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                first = await link.first
+        except TimeoutError:
+            raise AdapterError(f"the agent in {runtime} does not answer") from None
+        if isinstance(first, protocol.Refused):
+            raise _refusal(first)
+        return first
 
     def _send(self, message: protocol.FromLeader) -> None:
         if self._link is not None:
@@ -194,7 +194,7 @@ class LocalSession:
             case protocol.Welcome():
                 pass
 
-    def lost(self, link: _Link) -> None:
+    def lost(self, link: Link) -> None:
         """The connection is gone: the agent has died, most likely."""
         for number, future in self._answers.items():
             if not future.done():
@@ -220,8 +220,8 @@ class LocalSession:
         self._news.set()
 
 
-class _Link(asyncio.Protocol):
-    """The stream. `first` is the agent's answer to the hello; None if it hung up instead."""
+class Link(asyncio.Protocol):
+    """The stream to an agent. `first` is the agent's answer to the hello; None if it hung up instead."""
 
     def __init__(self, session: LocalSession) -> None:
         self._session = session
@@ -232,11 +232,18 @@ class _Link(asyncio.Protocol):
             asyncio.get_running_loop().create_future()
         )
 
+    @property
+    def alive(self) -> bool:
+        """Is it there still?"""
+        return not self._gone.is_set()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Told by the loop."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        """Told by the loop."""
         for each in self._frames.feed(data):
             message = protocol.from_agent(each)
             if not self.first.done():
@@ -246,6 +253,7 @@ class _Link(asyncio.Protocol):
                 self._session.heard(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Told by the loop."""
         if not self.first.done():
             self.first.set_result(None)
         self._gone.set()
@@ -270,3 +278,22 @@ class _Link(asyncio.Protocol):
 
 def _refusal(message: protocol.Refused) -> Exception:
     return Fenced(message.message) if message.fenced else AdapterError(f"the agent refused: {message.message}")
+
+
+Dial: TypeAlias = Callable[[RunInfo, Callable[[], Link]], Awaitable[tuple[str, Link]]]
+"""Reaches the agent of a run's store, which is started if there is none: its runtime directory, and a link made by the
+function. Raises `AdapterError`; `orch.agent.start.AgentDiedError` where another attempt may do better."""
+
+
+async def dial(info: RunInfo, make_link: Callable[[], Link]) -> tuple[str, Link]:
+    """This host's agent, by its socket."""
+    runtime, connection = await asyncio.to_thread(_reach, info)
+    _, link = await asyncio.get_running_loop().create_unix_connection(make_link, sock=connection)
+    return runtime, link
+
+
+def _reach(info: RunInfo) -> tuple[str, socket.socket]:
+    runtime = paths.runtime_directory(info.store, info.work_dir, os.environ)
+    connection = start.reach(info.store, runtime)
+    connection.settimeout(0)
+    return runtime, connection

@@ -20,6 +20,7 @@ from orch.agent.captures import Captures
 from orch.agent.journal import Accepted, Acknowledged, Begun, Ended, Journal
 from orch.agent.model import Run, Shape, Task
 from orch.agent.scratch import Scratch
+from orch.agent.storage import StoredFile
 from orch.agent.tags import NAME, WIDTH, tag_of
 from orch.attempt import Attempt, Outcome, Reason
 from orch.bus.events import EMPTY, Blob, Resources
@@ -33,7 +34,7 @@ def _outcome(key: str) -> Outcome:
 
 
 def _journal(path: Path) -> Journal:
-    return Journal(str(path), "boot")
+    return Journal(StoredFile(str(path)), "boot", 7)
 
 
 def _filled(path: Path) -> bytes:
@@ -141,6 +142,48 @@ def test_what_a_full_disk_did_not_take_is_written_later(tmp_path: Path, monkeypa
     again = _journal(path)
     assert again.outstanding["a"].outcome == _outcome("a")
     again.close()
+
+
+def test_after_a_failed_sync_the_journal_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second sync of the same file would succeed, whatever has become of the bytes (fsync(2), ERRORS)."""
+    path = tmp_path / "journal"
+    journal = _journal(path)
+    journal.stage(Accepted("run", 1, ["a"]))
+
+    def fail(_file: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            journal.write(sync=True)
+    doubtful = path.stat().st_ino
+    journal.stage(Ended(_outcome("a")))
+    journal.write()
+    assert path.stat().st_ino != doubtful
+    journal.stage(Accepted("run", 1, ["b"]))
+    journal.write()
+    journal.close()
+    again = _journal(path)
+    assert again.outstanding["a"].outcome == _outcome("a")
+    assert "b" in again.outstanding
+    again.close()
+
+
+def test_a_journal_that_cannot_be_written_anew_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal"
+    storage = StoredFile(str(path))
+    assert storage.append(b"before") == 6
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", lambda *_: os.stat(tmp_path / "nothing there"))
+        with pytest.raises(FileNotFoundError):
+            storage.replace(b"anew")
+    assert storage.append(b", after") == 7
+    assert storage.load() == b"before, after"
+    storage.replace(b"anew")
+    assert storage.append(b", after") == 7
+    storage.close()
+    assert path.read_bytes() == b"anew, after"
 
 
 # Admission -------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ LOCK_PATIENCE = 20
 def serve(store: str, runtime: str, ready: int) -> int:
     """Be the agent."""
     from orch.agent import paths
-    from orch.agent.core import Agent
+    from orch.agent.assemble import assemble
     from orch.agent.linux import adopt_orphans
 
     home = paths.agent_directory(store)
@@ -34,12 +34,12 @@ def serve(store: str, runtime: str, ready: int) -> int:
     adopt_orphans()
     os.chdir("/")
     listening = paths.listen(runtime)
-    agent = Agent(store, runtime, os.path.join(home, "journal"), listening, linger())
+    agent, go_on = assemble(store, runtime, listening, linger())
     paths.write_pointer(store, runtime)
     signal.signal(signal.SIGTERM, lambda *_: agent.end())
     os.write(ready, b"ready\n")
     os.close(ready)
-    agent.serve()
+    go_on()
     os.unlink(os.path.join(runtime, paths.SOCKET))
     listening.close()
     os.close(lock)

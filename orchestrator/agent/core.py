@@ -8,30 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import socket
-import sys
-import time
 
 from orch.adapters.contract import Finished, Queued, RunInfo, Started, Unknown, Update
 from orch.agent import protocol
-from orch.agent.admission import Admission, host_totals
-from orch.agent.connections import Connection, Listener
-from orch.agent.execution import Execution
-from orch.agent.journal import Accepted, Acknowledged, Begun, Ended, Journal
-from orch.agent.linux import boot_id
-from orch.agent.loop import Loop, Timer
+from orch.agent.connections import Connection, Stream
+from orch.agent.journal import Accepted, Acknowledged, Begun, Ended
 from orch.agent.model import Phase, Run, Shape, Task, template_key
-from orch.agent.monitor import Monitor
-from orch.agent.paths import host_name
-from orch.agent.processes import end_marked, kill_if_started_about
-from orch.agent.rooms import Room, Rooms
-from orch.agent.tags import agent_name
-from orch.agent.templates import Templates
-from orch.agent.workers import Workers
+from orch.agent.ports import Parts, Timer
+from orch.agent.rooms import Room
 from orch.attempt import Attempt, Note, Outcome, Reason
-from orch.store import layout
-from orch.store.file import FileStore
 
 SETTLE = 1024 * 1024
 """Bytes that a journal may have although nothing in it is outstanding."""
@@ -46,44 +31,28 @@ RETIRE = 5.0
 class Agent:
     """One agent, until it is told to end or nobody needs it."""
 
-    def __init__(self, store: str, runtime: str, journal: str, listening: socket.socket, linger: float) -> None:
-        self.host = host_name()
-        self._root = store
-        self._linger = linger
-        name = agent_name(store, self.host)
-        files = FileStore(store)
-        self._loop = Loop(self._turn, self._child_ended)
-        self._rooms = Rooms(store, self.host)
-        self._rooms.room(runtime)
-        self._execution = Execution(self._loop, self, files, self._rooms, agent=name, host=self.host)
-        templates = Templates(self._loop, self._execution, name, store)
-        totals = host_totals(runtime)
-        workers = Workers(templates, most_idle=max(2, int(totals.cores)))
-        self._admission = Admission(totals, workers.room)
-        self._execution.templates = templates
-        self._execution.workers = workers
-        self._execution.admission = self._admission
-        self._monitor = Monitor(self._loop, self._execution)
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._loop = parts.loop
+        self._rooms = parts.rooms
+        self._execution = parts.execution
+        self._admission = parts.admission
+        self._journal = parts.journal
         self._runs: dict[str, Run] = {}
         self._epochs: dict[str, int] = {}
         self._tasks: dict[str, Task] = {}
         self._fresh: dict[Run, list[str]] = {}
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}  # in the order in which they came
         self._sync = False
         self._ending = False
         self._leaving: Timer | None = None
         self._was_needed = False
         self._trouble = ""
-        self._journal = Journal(journal, boot_id())
-        self._recover(name)
-        self._listening = listening
-        Listener(self._loop, listening, self._accept)
+        self._recover()
         self._loop.after(RETIRE, self._retire)
 
-    def serve(self) -> None:
-        """Serve, until there is no reason to."""
-        self._turn()
-        self._loop.run()
+    def leave(self) -> None:
+        """Let go of everything, once the loop has stopped."""
         for connection in list(self._connections):
             connection.close()
         self._execution.close()
@@ -99,20 +68,20 @@ class Agent:
 
     # What an earlier agent left -------------------------------------------------------------------------------
 
-    def _recover(self, name: str) -> None:
+    def _recover(self) -> None:
         """Outcomes are kept for their leaders. What was not finished is ended if it still runs, and LOST."""
-        left = end_marked(f"{name}:")
+        left = self._parts.leftovers.end_marked()
         if left:
-            print(f"these processes of an earlier agent cannot be ended: {left}", file=sys.stderr)  # noqa: T201 - its log
-        rebooted = self._journal.boot != boot_id()
+            self._parts.complain(f"these processes of an earlier agent cannot be ended: {left}")
+        rebooted = self._journal.boot != self._parts.boot
         for key, entry in list(self._journal.outstanding.items()):
             outcome = entry.outcome
             if outcome is None:
                 if entry.pid and not rebooted:
-                    kill_if_started_about(entry.pid, entry.since)
+                    self._parts.leftovers.end_started_about(entry.pid, entry.since)
                 why = "the machine was started anew" if rebooted else "the agent died"
                 when = "while it ran" if entry.pid else "before it was known to run"
-                outcome = Outcome(key=key, reason=Reason.LOST, message=f"{why} {when}", host=self.host)
+                outcome = Outcome(key=key, reason=Reason.LOST, message=f"{why} {when}", host=self._parts.host)
                 self._journal.stage(Ended(outcome))
             self._run(entry.run).kept[key] = outcome
         self._journal.settle()
@@ -120,12 +89,15 @@ class Agent:
 
     # Leaders --------------------------------------------------------------------------------------------------
 
-    def _accept(self, end: socket.socket) -> None:
-        self._connections.add(Connection(self._loop, end, self))
+    def accept(self, stream: Stream) -> Connection:
+        """Somebody has connected."""
+        connection = Connection(stream, self)
+        self._connections[connection] = None
+        return connection
 
     def closed(self, connection: Connection) -> None:
         """A leader is gone; its run's attempts go on."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         run = connection.run
         if run is not None and run.connection is connection:
             run.connection = None
@@ -165,7 +137,7 @@ class Agent:
         if message.version != protocol.VERSION:
             connection.refuse(f"the agent speaks version {protocol.VERSION}, and the leader {message.version}")
             return
-        latest = max(self._epochs.get(info.run, 0), _latest_epoch(self._root, info.run))
+        latest = max(self._epochs.get(info.run, 0), self._parts.latest_epoch(info.run))
         if info.epoch < latest:
             connection.refuse(f"run {info.run} is led by epoch {latest}, and this is {info.epoch}", fenced=True)
             return
@@ -184,7 +156,7 @@ class Agent:
         run.template = _template_part(info, room)
         connection.run = run
         limits = self._admission.limits(run)
-        connection.send(protocol.Welcome(os.getpid(), self.host, limits.cores, limits.memory, limits.disk))
+        connection.send(protocol.Welcome(self._parts.pid, self._parts.host, limits.cores, limits.memory, limits.disk))
 
     def _run(self, name: str) -> Run:
         return self._runs.setdefault(name, Run(name))
@@ -212,7 +184,7 @@ class Agent:
         wanted = attempt.resources
         pool = template_key(run, attempt) if attempt.form == "pool" else ""
         shape = Shape(wanted.cores, wanted.memory, wanted.disk, pool)
-        task = Task(attempt, run, shape, queued_at=time.monotonic())
+        task = Task(attempt, run, shape, queued_at=self._parts.monotonic())
         run.tasks[attempt.key] = self._tasks[attempt.key] = task
         self._admission.add(task)
         short = self._admission.short(run, shape)
@@ -289,13 +261,13 @@ class Agent:
 
     def started(self, task: Task) -> None:
         """An attempt runs."""
-        self._monitor.wake()
+        self._parts.running()
         if task.attempt.form != "pool":
-            self._journal.stage(Begun(task.key, task.pid, time.clock_gettime(time.CLOCK_BOOTTIME)))
+            self._journal.stage(Begun(task.key, task.pid, self._parts.boottime()))
         self._tell(task.run, self._started(task))
 
     def _started(self, task: Task) -> Started:
-        return Started(task.key, self.host, task.pid, task.since, str(task.pid))
+        return Started(task.key, self._parts.host, task.pid, task.since, str(task.pid))
 
     def noted(self, task: Task, note: Note) -> None:
         """It said something."""
@@ -317,12 +289,10 @@ class Agent:
         if run.connection is not None:
             run.connection.updates.append(update)
 
-    def _child_ended(self, pid: int, status: int, user: float, system: float) -> None:
-        self._execution.child_ended(pid, status, user, system)
-
     # The end of each turn -------------------------------------------------------------------------------------
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """What there is to do once everything has been heard."""
         self._execution.sweep()
         if self._ending:
             for task in list(self._tasks.values()):
@@ -338,7 +308,7 @@ class Agent:
         self._consider_leaving()
 
     def _schedule(self) -> None:
-        now = time.monotonic()
+        now = self._parts.monotonic()
         while self._admission.waiting and (task := self._admission.next(now)) is not None:
             self._execution.start(task)
 
@@ -359,7 +329,7 @@ class Agent:
         except OSError as error:
             if str(error) != self._trouble:
                 self._trouble = str(error)
-                print(f"the journal cannot be written: {error}", file=sys.stderr, flush=True)  # noqa: T201 - its log
+                self._parts.complain(f"the journal cannot be written: {error}")
         else:
             self._trouble = ""
 
@@ -372,24 +342,13 @@ class Agent:
             self._leaving.cancel()
             self._leaving = None
         elif not needed and self._leaving is None:
-            patience = self._linger if self._was_needed else max(self._linger, FIRST)
+            patience = self._parts.linger if self._was_needed else max(self._parts.linger, FIRST)
             self._leaving = self._loop.after(patience, self._loop.stop)
         self._was_needed |= needed
 
     def _retire(self) -> None:
-        now = time.monotonic()
-        self._execution.workers.retire(now)
-        self._execution.templates.retire(now)
+        self._execution.retire(self._parts.monotonic())
         self._loop.after(RETIRE, self._retire)
-
-
-def _latest_epoch(store: str, run: str) -> int:
-    """The highest epoch that has claimed a segment of the run's log."""
-    try:
-        names = os.listdir(os.path.join(store, layout.log_dir(run)))
-    except OSError:
-        return 0
-    return max((int(name.split(".")[0]) for name in names if name.split(".")[0].isdigit()), default=0)
 
 
 def _template_part(info: RunInfo, room: Room) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Protocol
 
 import msgspec
 
@@ -19,6 +18,7 @@ from orch.agent.commands import CannotStart, Commands
 from orch.agent.loop import Loop
 from orch.agent.model import Phase, Task, template_key
 from orch.agent.outcomes import conclude, utc_now, verdict_of_fork, verdict_of_status
+from orch.agent.ports import Listener
 from orch.agent.rooms import Rooms
 from orch.agent.tags import tag_of
 from orch.agent.templates import Templates, Worker
@@ -45,32 +45,17 @@ class Stray:
     looks: int = 0
 
 
-class Listener(Protocol):
-    """Who is told."""
-
-    def started(self, task: Task) -> None:
-        """The attempt runs."""
-
-    def noted(self, task: Task, note: Note) -> None:
-        """It said something."""
-
-    def finished(self, task: Task, outcome: Outcome) -> None:
-        """It is over, and nothing of it is left running."""
-
-
 class Execution:
     """All attempts of an agent that have been let in."""
 
-    def __init__(
-        self, loop: Loop, listener: Listener, store: FileStore, rooms: Rooms, *, agent: str, host: str
-    ) -> None:
+    def __init__(self, loop: Loop, store: FileStore, rooms: Rooms, *, agent: str, host: str) -> None:
         self._loop = loop
-        self._listener = listener
         self._store = store
         self._rooms = rooms
         self._agent = agent
         self._host = host
         self._commands = Commands(agent, store)
+        self.listener: Listener
         self.templates: Templates
         self.workers: Workers
         self.admission: Admission
@@ -131,7 +116,7 @@ class Execution:
             task.timer = self._loop.after(
                 walltime, lambda: self.stop(task, Reason.MAXJOBDURATION, f"ran longer than {walltime:g} s")
             )
-        self._listener.started(task)
+        self.listener.started(task)
         if task.kill is not None:
             self._kill(task)
 
@@ -208,7 +193,7 @@ class Execution:
         """An attempt said something."""
         task = self.tasks.get(note.key)
         if task is not None and task.live:
-            self._listener.noted(task, note)
+            self.listener.noted(task, note)
 
     def left(self, outcome: Outcome) -> None:
         """A Python body is over. A fork's process will end in a moment; a worker goes on."""
@@ -343,7 +328,7 @@ class Execution:
         task.phase = Phase.ENDED
         task.place = None
         task.outcome = outcome
-        self._listener.finished(task, outcome)
+        self.listener.finished(task, outcome)
 
     @property
     def running(self) -> list[Task]:
@@ -363,6 +348,11 @@ class Execution:
             if processes.tag(pid) == mark:
                 found.extend(processes.tree(pid))
         return list(dict.fromkeys(found))
+
+    def retire(self, now: float) -> None:
+        """End workers and templates that have been idle for long."""
+        self.workers.retire(now)
+        self.templates.retire(now)
 
     def close(self) -> None:
         """End templates and workers; nothing runs any more."""

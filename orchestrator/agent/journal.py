@@ -4,16 +4,18 @@ A file of frames: length, CRC-32, msgpack record. What is staged during a turn o
 A torn tail, as a crash leaves it, is cut off when the journal is opened. It is not synced as long as a leader listens,
 whose log makes an outcome durable; when none does, it is.
 
-When nothing is outstanding, the file is emptied; when it has grown too long, it is written anew with what is.
+When nothing is outstanding, the file is emptied; when it has grown too long, or a sync has failed, it is written anew
+with what is.
 """
 
 from __future__ import annotations
 
-import os
 import zlib
+from collections.abc import Iterator
 
 import msgspec
 
+from orch.agent.storage import Storage
 from orch.attempt import Outcome
 
 BOUND = 64 * 1024 * 1024
@@ -74,27 +76,25 @@ class Entry(msgspec.Struct):
 class Journal:
     """Opened by the agent alone, under its lock. `outstanding` is what an earlier agent left."""
 
-    def __init__(self, path: str, boot: str) -> None:
-        self._path = path
-        self._boot = boot
+    def __init__(self, storage: Storage, boot: str, pid: int) -> None:
+        self._storage = storage
+        self._opened = Booted(boot=boot, pid=pid)
         self._staged: list[bytes] = []
+        self._doubtful = False
         self.outstanding: dict[str, Entry] = {}
         self.boot = ""
         self._bound = BOUND
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._length = self._load()
-        self.stage(Booted(boot=boot, pid=os.getpid()))
+        self.stage(self._opened)
 
     def _load(self) -> int:
         """Read what is there; the length of what is whole."""
-        with open(self._path, "rb") as file:
-            data = file.read()
+        data = self._storage.load()
         at = 0
         while (record := _next(data, at)) is not None:
             at += 8 + int.from_bytes(data[at : at + 4], "big")
             self._apply(record)
-        os.ftruncate(self._file, at)
-        os.lseek(self._file, at, os.SEEK_SET)
+        self._storage.truncate(at)
         return at
 
     def _apply(self, record: Record) -> None:
@@ -118,66 +118,71 @@ class Journal:
 
     def stage(self, record: Record) -> None:
         """Have a record written by the next `write`."""
-        data = _encode(record)
-        self._staged += (len(data).to_bytes(4, "big"), zlib.crc32(data).to_bytes(4, "big"), data)
+        self._staged.append(_framed(record))
         if not isinstance(record, Booted):
             self._apply(record)
 
     def write(self, *, sync: bool = False) -> None:
         """Write what is staged. Raises `OSError`; what could not be written stays staged."""
-        if self._staged:
-            data = b"".join(self._staged)
-            try:
-                written = os.write(self._file, data)
-            except OSError:
-                self._staged = [data]
-                raise
-            self._length += written
-            self._staged = [data[written:]] if written < len(data) else []
-            if self._staged:
-                self.write()
+        if self._doubtful:
+            self._rewrite()
+            return
+        self._append()
         if sync:
-            os.fdatasync(self._file)
+            self._sync()
         if self._length > self._bound:
             self._rewrite()
+
+    def _append(self) -> None:
+        data = b"".join(self._staged)
+        self._staged = [data] if data else []
+        while self._staged:
+            written = self._storage.append(data)
+            self._length += written
+            data = data[written:]
+            self._staged = [data] if data else []
+
+    def _sync(self) -> None:
+        try:
+            self._storage.sync()
+        except OSError:  # what it has not kept is not reported again: a second sync would say that all is well
+            self._doubtful = True
+            raise
 
     def settle(self, at_least: int = 0) -> None:
         """Empty the file if nothing is outstanding and it is longer than `at_least`. Raises `OSError`."""
         if not self.outstanding and self._length > at_least:
+            self._storage.truncate(0)
             self._staged = []
-            os.ftruncate(self._file, 0)
-            os.lseek(self._file, 0, os.SEEK_SET)
             self._length = 0
-            self.stage(Booted(boot=self._boot, pid=os.getpid()))
+            self.stage(self._opened)
 
     def _rewrite(self) -> None:
-        """Write a new file with what is outstanding, and no more."""
-        self._staged = []
-        outstanding, self.outstanding = self.outstanding, {}
-        self.stage(Booted(boot=self._boot, pid=os.getpid()))
-        for key, entry in outstanding.items():
-            self.stage(Accepted(run=entry.run, epoch=entry.epoch, keys=[key]))
-            if entry.pid:
-                self.stage(Begun(key=key, pid=entry.pid, since=entry.since))
-            if entry.outcome is not None:
-                self.stage(Ended(outcome=entry.outcome))
-        data = b"".join(self._staged)
-        path = f"{self._path}.new"
-        with open(path, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(path, self._path)
-        os.close(self._file)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        os.lseek(self._file, 0, os.SEEK_END)
+        """Write a new file with what is outstanding, and no more. Raises `OSError`, and nothing has changed then."""
+        data = b"".join(_framed(record) for record in self._all())
+        self._storage.replace(data)
+        self._doubtful = False
         self._staged = []
         self._length = len(data)
         self._bound = max(BOUND, 2 * self._length)
 
+    def _all(self) -> Iterator[Record]:
+        yield self._opened
+        for key, entry in self.outstanding.items():
+            yield Accepted(run=entry.run, epoch=entry.epoch, keys=[key])
+            if entry.pid:
+                yield Begun(key=key, pid=entry.pid, since=entry.since)
+            if entry.outcome is not None:
+                yield Ended(outcome=entry.outcome)
+
     def close(self) -> None:
         """Close the file."""
-        os.close(self._file)
+        self._storage.close()
+
+
+def _framed(record: Record) -> bytes:
+    data = _encode(record)
+    return len(data).to_bytes(4, "big") + zlib.crc32(data).to_bytes(4, "big") + data
 
 
 def _next(data: bytes, at: int) -> Record | None:

@@ -14,6 +14,9 @@ from types import FrameType
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
 
+ChildEnded = Callable[[int, int, float, float], None]
+"""Is told of each child that has ended: pid, status (wait(2)), its CPU seconds as user and in the kernel."""
+
 
 @dataclasses.dataclass(order=True, slots=True)
 class Timer:
@@ -29,14 +32,9 @@ class Timer:
 
 
 class Loop:
-    """Calls back, until told to stop. `turn` is called at the end of each turn, once everything has been heard.
+    """Calls back, until told to stop."""
 
-    `ended(pid, status, user, system)` is told of each child that has ended, with its CPU seconds.
-    """
-
-    def __init__(self, turn: Callable[[], None], ended: Callable[[int, int, float, float], None]) -> None:
-        self._turn = turn
-        self._ended = ended
+    def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._timers: list[Timer] = []
@@ -82,25 +80,25 @@ class Loop:
         """Return from `run` at the end of this turn."""
         self._stopped = True
 
-    def run(self) -> None:
-        """Go on until stopped."""
+    def run(self, turn: Callable[[], None], ended: ChildEnded) -> None:
+        """Go on until stopped. `turn` is called at the end of each turn, once everything has been heard."""
         while not self._stopped:
-            self._step()
+            self._step(ended)
+            turn()
 
-    def _step(self) -> None:
+    def _step(self, ended: ChildEnded) -> None:
         for descriptor, mask in self._epoll.poll(self._patience()):
             callback = self._callbacks.get(descriptor)
             if callback is not None:
                 callback(mask)
         if self._child_ended:
             self._child_ended = False
-            self._reap()
+            _reap(ended)
         now = time.monotonic()
         while self._timers and self._timers[0].when <= now:
             action = heapq.heappop(self._timers).action
             if action is not None:
                 action()
-        self._turn()
 
     def _patience(self) -> float:
         while self._timers and self._timers[0].action is None:
@@ -115,12 +113,13 @@ class Loop:
     def _on_child(self, _number: int, _frame: FrameType | None) -> None:
         self._child_ended = True
 
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status, used = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            self._ended(pid, status, used.ru_utime, used.ru_stime)
+
+def _reap(ended: ChildEnded) -> None:
+    while True:
+        try:
+            pid, status, used = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        ended(pid, status, used.ru_utime, used.ru_stime)

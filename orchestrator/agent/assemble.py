@@ -1,0 +1,106 @@
+"""An agent with its real parts: this machine's processes, sockets, files and clocks."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from orch.agent.admission import Admission, host_totals
+from orch.agent.core import Agent
+from orch.agent.execution import Execution
+from orch.agent.journal import Journal
+from orch.agent.linux import boot_id
+from orch.agent.loop import Loop
+from orch.agent.monitor import Monitor
+from orch.agent.paths import agent_directory, host_name
+from orch.agent.ports import Parts
+from orch.agent.processes import end_marked, kill_if_started_about
+from orch.agent.rooms import Rooms
+from orch.agent.sockets import Doorkeeper, SocketStream
+from orch.agent.storage import StoredFile
+from orch.agent.tags import agent_name
+from orch.agent.templates import Templates
+from orch.agent.workers import Workers
+from orch.store import layout
+from orch.store.file import FileStore
+
+JOURNAL = "journal"
+
+
+def assemble(store: str, runtime: str, listening: socket.socket, linger: float) -> tuple[Agent, Callable[[], None]]:
+    """An agent that lives in a runtime directory, and what makes it serve until there is no reason to.
+
+    Raises `OSError` if it cannot live there.
+    """
+    host = host_name()
+    name = agent_name(store, host)
+    loop = Loop()
+    rooms = Rooms(store, host)
+    rooms.room(runtime)
+    execution = _execution(loop, rooms, store, runtime, name, host)
+    parts = Parts(
+        host=host,
+        pid=os.getpid(),
+        boot=boot_id(),
+        monotonic=time.monotonic,
+        boottime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        linger=linger,
+        loop=loop,
+        rooms=rooms,
+        execution=execution,
+        admission=execution.admission,
+        journal=Journal(StoredFile(os.path.join(agent_directory(store), JOURNAL)), boot_id(), os.getpid()),
+        leftovers=RealLeftovers(name),
+        latest_epoch=lambda run: latest_epoch(store, run),
+        running=Monitor(loop, execution).wake,
+        complain=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201 - its log
+    )
+    agent = execution.listener = Agent(parts)
+
+    def accept(end: socket.socket) -> None:
+        stream = SocketStream(loop, end)
+        stream.ear = agent.accept(stream)
+
+    def serve() -> None:
+        agent.turn()
+        loop.run(agent.turn, execution.child_ended)
+        agent.leave()
+
+    Doorkeeper(loop, listening, accept)
+    return agent, serve
+
+
+def _execution(loop: Loop, rooms: Rooms, store: str, runtime: str, name: str, host: str) -> Execution:
+    execution = Execution(loop, FileStore(store), rooms, agent=name, host=host)
+    totals = host_totals(runtime)
+    execution.templates = Templates(loop, execution, name, store)
+    execution.workers = Workers(execution.templates, most_idle=max(2, int(totals.cores)))
+    execution.admission = Admission(totals, execution.workers.room)
+    return execution
+
+
+class RealLeftovers:
+    """Processes that an earlier agent has left, by their mark."""
+
+    def __init__(self, agent: str) -> None:
+        self._agent = agent
+
+    def end_marked(self) -> list[int]:
+        """End all that bear its mark, and wait for it; the pids of those that cannot be ended."""
+        return end_marked(f"{self._agent}:")
+
+    def end_started_about(self, pid: int, since: float) -> None:
+        """End `pid` if it started in the seconds before `since` (seconds since the machine's start)."""
+        kill_if_started_about(pid, since)
+
+
+def latest_epoch(store: str, run: str) -> int:
+    """The highest epoch that has claimed a segment of the run's log."""
+    try:
+        names = os.listdir(os.path.join(store, layout.log_dir(run)))
+    except OSError:
+        return 0
+    return max((int(name.split(".")[0]) for name in names if name.split(".")[0].isdigit()), default=0)
