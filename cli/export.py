@@ -12,6 +12,7 @@ from pathlib import Path
 from orch.errors import SystemTrouble, UserError
 from orch.files import DirRef, FileRef
 from orch.store.file import FileStore
+from orch.store.layout import safe_name
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
@@ -72,12 +73,11 @@ class Exporter:
     def __call__(self, ref: FileRef | DirRef) -> str:
         """Export; the final path."""
         if ref.path not in self._placed:
-            self._placed[ref.path] = str(self._export(ref, self._directory / self._name(ref.name)))
+            self._placed[ref.path] = str(self._export(ref, self._directory / self._name(ref.plain_name)))
         return self._placed[ref.path]
 
     def _name(self, wanted: str) -> str:
-        plain = Path(wanted).name
-        stem, suffix = os.path.splitext(plain if plain not in ("", "..") else "file")
+        stem, suffix = os.path.splitext(wanted)
         name, number = stem + suffix, 2
         while name in self._taken:
             name, number = f"{stem}-{number}{suffix}", number + 1
@@ -87,7 +87,7 @@ class Exporter:
     def _export(self, ref: FileRef | DirRef, target: Path) -> Path:
         from orch.work.transfer import export
 
-        aside = target.with_name(f".{target.name[:100]}.{os.getpid()}.old")
+        aside = target.with_name(f".{safe_name(target.name)}.{os.getpid()}.old")
         try:
             if target.is_dir() and not target.is_symlink():
                 target.rename(aside)

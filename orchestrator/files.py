@@ -31,6 +31,15 @@ class _Ref:
         fields = {name: value for name, value in self._fields().items() if value}
         return f"{self.PREFIX}{quote(self.path)}?{urlencode(fields, quote_via=quote)}"
 
+    @property
+    def plain_name(self) -> str:
+        """`name` as the name of a file: without a directory, and "file" where nothing is left.
+
+        A reference can be written by hand, or read from a text: its name may be anything.
+        """
+        last = self.name.rpartition("/")[2]
+        return "file" if last in ("", ".", "..") or "\0" in last else last
+
     def _fields(self) -> dict[str, Any]:
         return {"name": self.name, "size": self.size, "digest": self.digest}
 

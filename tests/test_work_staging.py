@@ -52,8 +52,8 @@ def stored(world: World, ref: Any) -> Path:
 
 def test_stored_files_are_read_only_and_can_be_deleted(world: World, refs: Any) -> None:
     file, tree = refs
-    assert stored(world, file).stat().st_mode & 0o777 == 0o444
-    assert (stored(world, tree) / "below" / "b.txt").stat().st_mode & 0o777 == 0o444
+    assert stored(world, file).stat().st_mode & 0o777 == 0o400
+    assert (stored(world, tree) / "below" / "b.txt").stat().st_mode & 0o777 == 0o400
     for ref in refs:
         world.store.delete(ref.path)
         assert not stored(world, ref).exists()

@@ -14,6 +14,7 @@ from orch.agent.tags import NAME, tag_of
 from orch.attempt import Attempt, CommandSpec
 from orch.store.blobs import blob_bytes
 from orch.store.file import FileStore
+from orch.store.private import make_private
 from orch.work import spares
 
 _spec = msgspec.json.Decoder(CommandSpec).decode
@@ -79,7 +80,7 @@ class Commands:
         if found is None or not os.access(found, os.X_OK):
             found = shutil.which(name, path=path)
             if found is None:
-                raise CannotStart(f"{name}: no such program in PATH ({path})", 127)
+                raise CannotStart(f"{name}: no such program in PATH ({path.count(os.pathsep) + 1} directories)", 127)
             if os.path.isabs(found):
                 self._found[name, path] = found
         return found
@@ -90,7 +91,7 @@ def _enter(scratch: str, below: str) -> str:
     spares.make(scratch)
     directory = os.path.normpath(os.path.join(scratch, below)) if below else scratch
     if below:
-        os.makedirs(directory, exist_ok=True)
+        make_private(directory)
     os.chdir(directory)
     return directory
 

@@ -25,11 +25,13 @@ import hashlib
 import os
 import socket
 import stat
+import struct
 import tempfile
 from collections.abc import Mapping
 
 from orch.errors import AdapterError
 from orch.store import layout
+from orch.store.private import make_private, open_private
 
 SOCKET = "agent.sock"
 _POINTER = "runtime"
@@ -50,14 +52,32 @@ def runtime_directory(store: str, work_dir: str, environment: Mapping[str, str])
     name = hashlib.sha256(os.fsencode(os.path.realpath(store))).hexdigest()[:16]
     path = os.path.join(base, layout.safe_name(host_name()), name)
     try:
-        os.makedirs(base, mode=0o700, exist_ok=True)
-        if not given:
+        make_private(path)
+        if given:
+            _check_guarded(base)
+        else:
             _check_private(base)
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        _tighten(os.path.dirname(path))
+        _check_private(path)
     except OSError as error:
         raise AdapterError(f"the work directory {base} cannot be used: {error.strerror or error}") from error
-    _check_private(path)
     return path
+
+
+def _check_guarded(path: str) -> None:
+    """Nobody else can move away what is in there, but its owner, and the group that it was opened to on purpose."""
+    if os.stat(path).st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+        raise AdapterError(
+            f"the work directory {path} can be written to by all users: chmod o-w it (or +t, as /tmp has it), "
+            f"or give another"
+        )
+
+
+def _tighten(path: str) -> None:
+    """This user's own, and made private if it is not: nobody else has a use for it."""
+    if os.lstat(path).st_uid == os.getuid() and not os.path.islink(path):
+        os.chmod(path, 0o700)
+    _check_private(path)
 
 
 def _check_private(path: str) -> None:
@@ -74,7 +94,7 @@ def agent_directory(store: str) -> str:
     """Where journal and log of this host's agent are, made if not there. Raises `AdapterError`."""
     path = os.path.join(store, layout.agent_dir(host_name()))
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        make_private(path)
     except OSError as error:
         raise AdapterError(f"the store cannot be used: {path}: {error.strerror or error}") from error
     return path
@@ -83,7 +103,7 @@ def agent_directory(store: str) -> str:
 def write_pointer(store: str, runtime: str) -> None:
     """Say where the agent lives. Raises `OSError`."""
     path = os.path.join(agent_directory(store), _POINTER)
-    with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape") as file:
+    with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape", opener=open_private) as file:
         file.write(runtime)
     os.replace(f"{path}.new", path)
 
@@ -110,24 +130,47 @@ def lock(path: str) -> int:
 
 
 def connect(directory: str) -> socket.socket | None:
-    """A connection to the agent of a runtime directory; None if none listens there. Raises `OSError`."""
+    """A connection to the agent of a runtime directory; None if none of this user's listens there.
+
+    Who gets it gets the environment of a run. The name of the directory is old, perhaps, and another user may have
+    made one of that name since. Raises `OSError`, and `AdapterError` where the directory is open to others.
+    """
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):  # the latter for a symbolic link too (open(2))
         return None
+    except PermissionError:  # it was this user's own
+        return None
+    try:
+        return _connect(directory, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _connect(directory: str, descriptor: int) -> socket.socket | None:
+    if os.fstat(descriptor).st_uid != os.getuid():
+        return None
+    _check_private(directory)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(10)
         connection.connect(f"/proc/self/fd/{descriptor}/{SOCKET}")
+        if peer_user(connection) == os.getuid():
+            return connection
     except (FileNotFoundError, ConnectionRefusedError):
-        connection.close()
-        return None
+        pass
     except BaseException:
         connection.close()
         raise
-    finally:
-        os.close(descriptor)
-    return connection
+    connection.close()
+    return None
+
+
+def peer_user(connection: socket.socket) -> int:
+    """The user id at the other end of a Unix socket, as the kernel knows it (unix(7), SO_PEERCRED)."""
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    user: int = struct.unpack("3i", peer)[1]
+    return user
 
 
 def listen(directory: str) -> socket.socket:

@@ -9,6 +9,7 @@ import sys
 
 from orch.agent import paths
 from orch.errors import AdapterError
+from orch.store.private import open_private
 
 LOG = "agent.log"
 LONGEST_LOG = 256 * 1024
@@ -49,7 +50,7 @@ def _start(store: str, runtime: str) -> None:
     reading, writing = os.pipe()
     with open(reading, "rb") as ready:
         try:
-            with open(_log(store), "ab") as log:
+            with open(_log(store), "ab", opener=open_private) as log:
                 subprocess.run(  # ends as soon as it has forked the guardian
                     [sys.executable, "-P", "-m", "orch.agent", store, runtime, str(writing)],
                     stdin=subprocess.DEVNULL,

@@ -15,6 +15,7 @@ import msgspec
 
 from orch.bus.events import JobId
 from orch.store.layout import request_file
+from orch.store.private import open_private
 
 WISHES = ("stop", "cancel", "pause", "resume")
 
@@ -40,7 +41,8 @@ def make_request(root: Path, run: str, what: str, epoch: int, by: str) -> Path:
     path = root / request_file(run, uuid.uuid4().hex)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(msgspec.json.encode(request))
+    with open(temporary, "xb", opener=open_private) as file:
+        file.write(msgspec.json.encode(request))
     temporary.rename(path)
     return path
 
@@ -57,7 +59,7 @@ def read_requests(root: Path) -> list[Request]:
     for entry in files:
         try:
             request = msgspec.json.decode(Path(entry.path).read_bytes(), type=Request)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, RecursionError):  # the last for nested ones
             continue
         found.append(msgspec.structs.replace(request, file=entry.path))
     return found

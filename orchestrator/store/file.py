@@ -367,8 +367,8 @@ def _open_regular(source: Path) -> tuple[BinaryIO, bool]:
 
 
 def _read_only(executable: bool) -> int:  # noqa: FBT001 - it is the question
-    """Permissions of what never changes; who may come near it is decided by the directories above."""
-    return 0o555 if executable else 0o444
+    """Permissions of what never changes."""
+    return 0o500 if executable else 0o400
 
 
 def _digest(data: bytes) -> str:

@@ -65,5 +65,6 @@ def agent_dir(host: str) -> str:
 
 
 def safe_name(text: str) -> str:
-    """`text` as part of a file name: unsafe characters become "_", 80 characters at most."""
-    return re.sub(r"[^\w.+-]", "_", text)[:80].strip(".") or "_"
+    """`text` as part of a file name: unsafe characters become "_", 80 characters and 160 bytes at most."""
+    plain = re.sub(r"[^\w.+-]", "_", text)[:80]
+    return plain.encode()[:160].decode(errors="ignore").strip(".") or "_"

@@ -134,10 +134,11 @@ class Context:
 
         source = self.local_path(ref)
         if to is not None:
-            return stage(source, ref, self.scratch / to, mutable=mutable)
+            target = self.scratch / to
+            return stage(source, ref, target, mutable=mutable, private=self.scratch in target.parents)
         if not mutable:
             return self._to_read(source, ref)
-        return stage(source, ref, self._free_name(ref.name), mutable=True)
+        return stage(source, ref, self._free_name(ref.plain_name), mutable=True)
 
     def _to_read(self, source: Path, ref: FileRef | DirRef) -> Path:
         """Staged once an attempt, in a place of its own; again where user code has changed or removed it."""
@@ -149,7 +150,7 @@ class Context:
         number = 1
         while os.path.lexists(directory := self.scratch / STAGED / str(number)):
             number += 1
-        path = stage(source, ref, directory / (Path(ref.name).name or "file"), mutable=False)
+        path = stage(source, ref, directory / ref.plain_name, mutable=False)
         self._staged[ref.path] = (path, fingerprint(path))
         return path
 

@@ -14,6 +14,7 @@ from orch.authoring.commands import Program, plain_text
 from orch.errors import JobError
 from orch.files import DirRef, FileRef
 from orch.results import CommandResult
+from orch.store.private import make_private, open_private
 from orch.store.tree import STAGED
 from orch.work.capture import Capture, copy_streams
 from orch.work.context import Context, context
@@ -38,7 +39,7 @@ def perform(program: Program) -> CommandResult:
     captured = _run(here, program, argv, directory, environment)
     streams = {"stdout": program.stdout, "stderr": program.stderr}
     values: dict[str, Any] = {
-        stream: captured[stream] if name is None else here.write_file(here.scratch / name)
+        stream: captured[stream] if name is None else here.write_file(_inside(here, stream, here.scratch / name))
         for stream, name in streams.items()
     }
     outputs = {name: _collect(here, name, path, staged) for name, path in program.outputs.items()}
@@ -86,9 +87,9 @@ def _one(here: Context, name: str, value: Any) -> str:
 def _directory(here: Context, cwd: Any) -> Path:
     if cwd is None:
         return here.scratch
-    directory = here.scratch / _one(here, "cwd", cwd)
+    directory = Path(os.path.normpath(here.scratch / _one(here, "cwd", cwd)))  # a job may have said "../.."
     if here.scratch in directory.parents:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private(str(directory))
     elif not directory.is_dir():
         raise JobError(f"cwd {str(directory)!r} is not a directory on this host")
     return directory
@@ -140,8 +141,10 @@ def _redirect(here: Context, name: str | None) -> IO[bytes] | None:
     if name is None:
         return None
     path = here.scratch / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("wb")
+    make_private(str(path.parent))
+    if path.is_symlink():  # an input of that name: what it leads to is the store's
+        path.unlink()
+    return open(path, "wb", opener=open_private)
 
 
 def _check_exit(code: int) -> None:
@@ -158,7 +161,7 @@ def _check_exit(code: int) -> None:
 def _not_started(name: str, directory: Path, environment: Mapping[str, str], error: Exception) -> ProgramFailed:
     """As shells do: 127 for a program that is not there, 126 for one that cannot be executed."""
     if isinstance(error, FileNotFoundError) and error.filename != str(directory):
-        where = "" if "/" in name else f" in PATH ({environment.get('PATH', '')})"
+        where = "" if "/" in name else f" in PATH ({len(os.get_exec_path(environment))} directories)"
         return ProgramFailed(f"there is no program {name!r}{where}", code=NOT_FOUND)
     return ProgramFailed(f"{name!r} cannot be run: {error}", code=NOT_EXECUTABLE)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orch.errors import JobError, UserError
 from orch.files import DirRef, FileRef
+from orch.store.private import make_private
 
 PRIVATE_LIMIT = 64 * 1024 * 1024
 """Up to how many bytes root gets a copy of what it should only read."""
@@ -50,22 +51,25 @@ def checked(source: Path, ref: FileRef | DirRef) -> Path:
 _REMEDY = "something wrote into the store, so this run cannot use the file: start a new run"
 
 
-def stage(source: Path, ref: FileRef | DirRef, target: Path, *, mutable: bool) -> Path:
-    """Put a stored file where a program looks for it, to be read only; with `mutable`, a copy that may be changed."""
+def stage(source: Path, ref: FileRef | DirRef, target: Path, *, mutable: bool, private: bool = True) -> Path:
+    """Put a stored file where a program looks for it, to be read only; with `mutable`, a copy that may be changed.
+
+    What is made is for this user only; without `private`, as the umask has it.
+    """
     if os.path.lexists(target):
         raise UserError(f"cannot put {ref.name!r} at {target}: something is there already")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make(target.parent, private=private)
     copied = mutable or (not bound_by_permissions() and ref.size <= PRIVATE_LIMIT)
     if not source.is_dir():
-        _place(source, target, copied=copied)
+        _place(source, target, copied=copied, private=private)
         return target
-    target.mkdir()
+    _make(target, private=private)
     for path in _entries(source):
         own = target / path.relative_to(source)
         if path.is_dir():
-            own.mkdir()
+            _make(own, private=private)
         else:
-            _place(path, own, copied=copied)
+            _place(path, own, copied=copied, private=private)
     return target
 
 
@@ -80,13 +84,25 @@ def fingerprint(path: Path) -> Print:
     return tuple(found)
 
 
-def _place(source: Path, target: Path, *, copied: bool) -> None:
+def _make(directory: Path, *, private: bool) -> None:
+    if private:
+        make_private(str(directory))
+    else:
+        directory.mkdir(parents=True, exist_ok=True)
+
+
+def _place(source: Path, target: Path, *, copied: bool, private: bool) -> None:
     if not copied:
         target.symlink_to(source)
         return
-    with source.open("rb") as reading, target.open("xb") as writing:
-        _copy(reading.fileno(), writing.fileno())
-        os.fchmod(writing.fileno(), 0o755 if os.fstat(reading.fileno()).st_mode & 0o100 else 0o644)
+    with source.open("rb") as reading:
+        mode = 0o777 if os.fstat(reading.fileno()).st_mode & 0o100 else 0o666
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        writing = os.open(target, flags, mode & 0o700 if private else mode)
+        try:
+            _copy(reading.fileno(), writing)
+        finally:
+            os.close(writing)
 
 
 def _copy(reading: int, writing: int) -> None:

@@ -12,6 +12,7 @@ import zlib
 from typing import Any, Self
 
 from orch.store.layout import safe_name
+from orch.store.private import make_private
 from orch.work import spares
 
 
@@ -34,7 +35,7 @@ class Surroundings:
         try:
             spares.make(self.path)
         except FileNotFoundError:
-            os.makedirs(self.path, 0o700)
+            make_private(self.path)
         except FileExistsError:  # an earlier agent could not remove it
             _remove(self.path)
             os.mkdir(self.path, 0o700)

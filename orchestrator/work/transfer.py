@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orch.errors import JobError, UserError
 from orch.files import DirRef, FileRef
+from orch.store.layout import safe_name
 from orch.work.staging import checked, stage
 
 
@@ -76,11 +77,11 @@ def export(source: Path, ref: FileRef | DirRef, path: str | os.PathLike[str]) ->
         text = str(_path_of(text))
     target = Path(os.path.abspath(text))
     if text.endswith("/") or target.is_dir():
-        target /= ref.name
-    temporary = target.parent / f".{target.name[:100]}.{os.urandom(6).hex()}.part"
+        target /= ref.plain_name
+    temporary = target.parent / f".{safe_name(target.name)}.{os.urandom(6).hex()}.part"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        stage(checked(source, ref), ref, temporary, mutable=True)
+        stage(checked(source, ref), ref, temporary, mutable=True, private=False)
         temporary.rename(target)
     except (OSError, JobError) as error:
         why = (error.strerror if isinstance(error, OSError) else "") or error
