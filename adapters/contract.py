@@ -15,6 +15,7 @@ import msgspec
 
 from orch.attempt import Attempt, Note, Outcome
 from orch.bus.events import Resources
+from orch.environment import abroad
 from orch.sizes import format_size
 
 
@@ -69,7 +70,11 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunInfo(msgspec.Struct, frozen=True):
-    """What an adapter has to know of a run to run its attempts. `environment` is passed on in memory, never stored."""
+    """What an adapter has to know of a run to run its attempts.
+
+    `environment` is passed on in memory, never stored; `named` are the variables in it that the user gave by
+    `--set-env`. Attempts on this host get all of it. On other hosts they get `environment_abroad`.
+    """
 
     run: str
     epoch: int
@@ -79,6 +84,18 @@ class RunInfo(msgspec.Struct, frozen=True):
     cores: float = 0.0  # 0: all that there are
     memory: int = 0
     work_dir: str = ""
+    named: list[str] = []
+
+    def environment_abroad(self) -> dict[str, str]:
+        """What goes along to another host. Adapters for other hosts use this, and nothing else of `environment`.
+
+        It travels over a private channel (a socket, an encrypted connection, a file that only this user can read),
+        never in argv, a log, or the name of a job: those can be seen by others.
+        """
+        return abroad(self.environment, self.named)
+
+    def __repr__(self) -> str:  # it gets into tracebacks and logs of others: without values
+        return f"RunInfo(run={self.run!r}, epoch={self.epoch}, environment=<{len(self.environment)} variables>)"
 
 
 class Session(Protocol):

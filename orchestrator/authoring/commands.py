@@ -12,6 +12,7 @@ import msgspec
 from orch.attempt import CommandSpec
 from orch.authoring.nodes import Call, Job
 from orch.authoring.options import make_options
+from orch.environment import inherited, is_secret
 from orch.errors import UserError
 from orch.files import DirRef, FileRef
 
@@ -53,7 +54,8 @@ def command(
     `stdout`   a name: the stream goes to that file in the scratch directory, and is a `FileRef` in the result
     `stderr`   likewise
     `cwd`      where it runs: relative to the scratch directory, made if missing; or absolute, and must exist
-    `env`      variables on top of the run's environment
+    `env`      variables on top of the run's environment, recorded in the log; but what the run's environment has
+               anyway is inherited and not recorded, where most of it is given or the name is that of a secret
     `outputs`  what is kept: a name (→ `FileRef`), a pattern (→ a sorted list, which may be empty; inputs are not in
                it), or a name with "/" at its end (→ `DirRef`)
 
@@ -72,7 +74,7 @@ def command(
         stdout=None if stdout is None else _checked_name(owner, "stdout", stdout),
         stderr=None if stderr is None else _checked_name(owner, "stderr", stderr),
         cwd=_checked_cwd(owner, cwd),
-        env={_checked_variable(owner, name): value for name, value in _items(env)},
+        env={_checked_variable(owner, name): value for name, value in _not_inherited(env)},
         outputs={_text(owner, "output", name): _checked_name(owner, "output", path) for name, path in _items(outputs)},
     )
     shown = "" if checked.name else _shown(words, kind)
@@ -90,6 +92,17 @@ def _perform() -> Any:
 
 def _items(given: Mapping[str, Any] | None) -> Any:
     return (given or {}).items()
+
+
+def _not_inherited(env: Mapping[str, Any] | None) -> Any:
+    """Without what the program gets anyway, where recording it would give away the environment: `{**os.environ, …}`."""
+    given = env or {}
+    whole = 2 * len(inherited.keys() & given.keys()) > len(inherited)
+    return [
+        (name, value)
+        for name, value in given.items()
+        if not ((whole or is_secret(str(name))) and value == inherited.get(name))
+    ]
 
 
 def _checked_argv(argv: Any) -> list[Any]:

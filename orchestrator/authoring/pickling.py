@@ -10,6 +10,7 @@ from __future__ import annotations
 import copyreg
 import functools
 import io
+import os
 import pickle
 import sys
 from collections import ChainMap
@@ -111,7 +112,7 @@ def _by_value() -> Any:
             self._references = references
 
         dispatch_table: ClassVar[Any] = ChainMap(
-            {io.TextIOWrapper: _reduce_stream},
+            {io.TextIOWrapper: _reduce_stream, type(os.environ): _reduce_environment},
             {kind: reduce for kind, reduce in cloudpickle.Pickler._dispatch_table.items() if kind is not memoryview},  # noqa: SLF001
             copyreg.dispatch_table,
         )
@@ -128,6 +129,11 @@ def _reduce_stream(stream: Any) -> Any:
         if stream in (getattr(sys, name), getattr(sys, f"__{name}__")):
             return getattr, (sys, name)
     raise TypeError(f"cannot pickle {type(stream).__name__!r} object: an open file cannot be passed on")
+
+
+def _reduce_environment(environment: Any) -> Any:
+    """The environment is that of the process that reads: what is in it is not to be stored."""
+    return getattr, (os, "environb" if environment is getattr(os, "environb", None) else "environ")
 
 
 def dumps_by_value(value: Any) -> bytes:

@@ -43,4 +43,5 @@ def run_info(run: str, epoch: int, store: FileStore, settings: Settings, environ
         cores=settings.cores,
         memory=settings.memory,
         work_dir=settings.work_dir,
+        named=settings.set_env,
     )

@@ -19,6 +19,9 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     environment: dict[str, str]
     cwd: str
 
+    def __repr__(self) -> str:  # it gets into tracebacks: without values
+        return f"Load(bundle={self.bundle!r}, environment=<{len(self.environment)} variables>)"
+
 
 class Describe(msgspec.Struct, frozen=True, tag=True):
     """Which options has the workflow?"""

@@ -17,6 +17,7 @@ from orch.attempt import Note, Plan
 from orch.authoring.collect import collect
 from orch.authoring.pickling import Unpickler, has_parts
 from orch.authoring.scope import Scope
+from orch.environment import inherited
 from orch.errors import OrchError, WorkflowError
 from orch.work.assemble import result
 from orch.work.context import Context, Who
@@ -61,6 +62,7 @@ def _load(request: Load) -> LoadedWorkflow | Trouble:
     for name in os.environ.keys() - request.environment.keys():
         del os.environ[name]
     os.environ.update(request.environment)
+    inherited.update(request.environment)
     if request.cwd:
         os.chdir(request.cwd)
     return _attempt(lambda: load(request.bundle))

@@ -23,6 +23,7 @@ from orch.agent.linux import die_with_parent
 from orch.agent.tags import OwnTag, tag_of
 from orch.attempt import Attempt, Note, Place
 from orch.bus.events import Blob, Resources
+from orch.environment import inherited
 from orch.errors import OrchError
 
 
@@ -222,6 +223,7 @@ def main() -> None:
     setup = inside.to_template(first[0])
     assert isinstance(setup, inside.Setup)
     sys.argv = [sys.argv[0]]
+    inherited.update(os.environ)
     problem = _import(setup.bundle, setup.python_path)
     if problem:
         packets.send(end, inside.encode(inside.ImportFailed(problem)))
