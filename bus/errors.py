@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class OrchError(Exception):
     """Anything that orch raises on purpose. `str()` is fit to be shown to a user."""
@@ -13,9 +15,22 @@ class OrchError(Exception):
 
 
 class LogDamaged(OrchError):
-    """A log is broken before its tail: a line is changed, missing or out of order. Names file and offset."""
+    """A log is broken before its tail: a line is changed, missing or out of order. Names file and offset.
+
+    `path`, `offset` (bytes) and `why` have the same for programs; `path` is None where the message alone tells.
+    """
 
     exit_code = 4
+    path: Path | None = None
+    offset: int = 0
+    why: str = ""
+
+
+def damaged(path: Path, offset: int, why: str) -> LogDamaged:
+    """The error for a place in a segment."""
+    error = LogDamaged(f"{path}: damaged at byte {offset}: {why}")
+    error.path, error.offset, error.why = path, offset, why
+    return error
 
 
 class LogTrouble(OrchError):

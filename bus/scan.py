@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from orch.bus.codec import END, TAIL, intact
-from orch.bus.errors import LogDamaged
+from orch.bus.errors import LogDamaged, damaged
 from orch.bus.files import Files
 from orch.bus.segment import Span, opened_file, trouble
-from orch.bus.torn import damage, first_bad
+from orch.bus.torn import damage, first_bad, out_of_order
 
 CHUNK = 256 * 1024
 """Bytes read at once: enough to forget the cost of a call, little enough for the processor's cache."""
@@ -86,6 +86,11 @@ def is_closing(line: bytes) -> bool:
     return _CLOSED in line[:200] and line.find(b'"type":"') == line.find(_CLOSED) + 1
 
 
+def ends_group(line: bytes) -> bool:
+    """Is this whole line the last one of its group?"""
+    return line.startswith(END, len(line) - _MARK)
+
+
 def blocks(files: Files, span: Span, offset: int = 0, seq: int = 0) -> Iterator[Block]:
     """The segment's blocks from `offset` on, where the line numbered `seq` begins a group (0: its beginning).
 
@@ -122,8 +127,9 @@ class _Scan:
                 yield block
             data = data[taken:]
             if taken < cut:
-                break
-        self._judge(data)
+                self._judge(data, to_end=False)
+                return
+        self._judge(data, to_end=True)
 
     def _more(self, size: int) -> bytes:
         """The next bytes, up to the stated end if there is one."""
@@ -146,21 +152,36 @@ class _Scan:
         self._seq, self._offset, self._last = block.last + 1, block.end, block
         return block
 
-    def _judge(self, rest: bytes) -> None:
-        """Everything whole was handed out: is `rest`, and what follows it, as it may be?"""
+    def _judge(self, rest: bytes, *, to_end: bool) -> None:
+        """Everything whole was handed out: is `rest`, and what follows it, as it may be?
+
+        `to_end`: the file's end was met. Then nothing is read any more: what a live leader writes from now on is
+        whole groups, of which only the next reader can make sense.
+        """
         end = self._span.end
         if end is not None:
             self._must_end_here(rest, end.length, end.seq, end.crc)
             return
-        while more := self._more(1 << 20):
-            rest += more
         if not rest:
             return
         if self._last is not None and self._last.closed:
             raise self._damaged(0, "bytes follow the closing line")
-        found = None if self._span.opened.durability == "relaxed" else damage(rest, self._seq)
+        if self._span.opened.durability == "relaxed":
+            return
+        found = self._later_group(rest, to_end=to_end)
         if found is not None:
             raise self._damaged(*found)
+
+    def _later_group(self, rest: bytes, *, to_end: bool) -> tuple[int, str] | None:
+        """What `damage` says of `rest` and all that follows it. Reads no further than needed: a log may be long."""
+        while not to_end:
+            more = self._more(max(1 << 20, len(rest)))
+            to_end = not more
+            rest += more
+            found = None if to_end else out_of_order(rest[: rest.rfind(b"\n") + 1], self._seq)
+            if found is not None:
+                return found
+        return damage(rest, self._seq)
 
     def _must_end_here(self, rest: bytes, length: int, seq: int, crc: str) -> None:
         if rest or self._offset != length:
@@ -169,7 +190,7 @@ class _Scan:
             raise self._damaged(0, f"its successor states that it ends with event {seq} of crc {crc}")
 
     def _damaged(self, at: int, why: str) -> LogDamaged:
-        return LogDamaged(f"{self._span.path}: damaged at byte {self._offset + at}: {why}")
+        return damaged(self._span.path, self._offset + at, why)
 
 
 def _last_group_end(data: bytes, known: int) -> int:
@@ -198,6 +219,6 @@ def _count_good(lines: list[bytes], seq: int) -> int:
     for k, line in enumerate(lines):
         if not _in_order([line], seq + k):
             break
-        if line.startswith(END, len(line) - _MARK):
+        if ends_group(line):
             good = k + 1
     return good

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from orch.bus.codec import CODEC, BadLine, Unknown
-from orch.bus.errors import LogDamaged, LogTooNew, LogTrouble
+from orch.bus.errors import LogTooNew, LogTrouble, damaged
 from orch.bus.events import Event, Opened, Predecessor
 from orch.bus.files import Files
 from orch.bus.torn import starts_like_a_line
@@ -53,6 +53,12 @@ def epochs(directory: Path, files: Files) -> list[int]:
     return sorted(int(m[1]) for m in map(_NAME.fullmatch, names) if m)
 
 
+def epoch_of(end: Predecessor) -> int:
+    """The epoch of the segment that `end` names; 0 if it is no segment's name."""
+    match = _NAME.fullmatch(end.segment)
+    return int(match[1]) if match else 0
+
+
 def chain(directory: Path, files: Files) -> list[Span]:
     """The log's segments, oldest first; empty if nothing was ever written. Raises LogDamaged, LogTooNew, LogTrouble."""
     found: list[Span] = []
@@ -65,7 +71,7 @@ def chain(directory: Path, files: Files) -> list[Span]:
     while found and (end := found[-1].opened.after) is not None:
         found.append(_predecessor(found[-1], end, files))
     if found and found[-1].first != 1:
-        raise LogDamaged(f"{found[-1].path}: damaged at byte 0: event {found[-1].first} is the first one")
+        raise damaged(found[-1].path, 0, f"event {found[-1].first} is the first one")
     return found[::-1]
 
 
@@ -80,9 +86,9 @@ def first_line(path: Path, epoch: int, files: Files) -> Opened | None:
     if isinstance(event, Unknown) and event.kind == "opened":
         raise LogTooNew(f"{path}: was written by a newer orch (version {event.v} of `opened`)")
     if event is not None:
-        raise LogDamaged(f"{path}: damaged at byte 0: this is not the first line of segment {epoch}")
+        raise damaged(path, 0, f"this is not the first line of segment {epoch}")
     if starts_like_a_line(head, 1):
-        raise LogDamaged(f"{path}: damaged at byte 0: the first line is broken, and others follow")
+        raise damaged(path, 0, "the first line is broken, and others follow")
     return None
 
 
@@ -116,19 +122,16 @@ def _decoded(head: bytes) -> Event | None:
 
 
 def _predecessor(successor: Span, end: Predecessor, files: Files) -> Span:
-    match = _NAME.fullmatch(end.segment)
-    if match is None or int(match[1]) >= successor.epoch or end.seq != successor.first - 1:
-        raise LogDamaged(f"{successor.path}: damaged at byte 0: it cannot follow on {end.segment} at event {end.seq}")
-    epoch = int(match[1])
+    epoch = epoch_of(end)
+    if not 0 < epoch < successor.epoch or end.seq != successor.first - 1:
+        raise damaged(successor.path, 0, f"it cannot follow on {end.segment} at event {end.seq}")
     path = successor.path.parent / segment_name(epoch)
     try:
         opened = first_line(path, epoch, files)
     except LogTrouble as e:
         if isinstance(e.__cause__, FileNotFoundError):
-            raise LogDamaged(
-                f"{path}: damaged at byte 0: the file is missing, and {successor.path.name} follows"
-            ) from e
+            raise damaged(path, 0, f"the file is missing, and {successor.path.name} follows") from e
         raise
     if opened is None:
-        raise LogDamaged(f"{path}: damaged at byte 0: the first line is broken, and {successor.path.name} follows")
+        raise damaged(path, 0, f"the first line is broken, and {successor.path.name} follows")
     return Span(path, epoch, opened, end)

@@ -29,12 +29,17 @@ _ENVELOPE = 120
 
 def damage(rest: bytes, seq: int) -> tuple[int, str] | None:
     """Offset in `rest` of what is damaged, and why; None if `rest` is the torn last group, which begins with `seq`."""
-    for group in _groups_behind(rest, 0):
-        if group != seq:
-            return first_bad(rest, seq), f"event {seq} is expected here, and later ones follow"
-    if _is_closing_line(rest):
+    found = out_of_order(rest, seq)
+    if found is None and _is_closing_line(rest):
         return 0, "the closing line is broken"
-    return None
+    return found
+
+
+def out_of_order(rest: bytes, seq: int) -> tuple[int, str] | None:
+    """The same, as far as lines of a later group show it. `rest` may end with any line."""
+    if all(group == seq for group in _groups_behind(rest, 0)):
+        return None
+    return first_bad(rest, seq), f"event {seq} is expected here, and later ones follow"
 
 
 def starts_like_a_line(data: bytes, start: int) -> bool:
