@@ -6,6 +6,7 @@ once it listens. SIGTERM ends its attempts as lost, uncharged, and then itself; 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -37,7 +38,8 @@ def serve(store: str, runtime: str, ready: int) -> int:
     agent, go_on = assemble(store, runtime, listening, linger())
     paths.write_pointer(store, runtime)
     signal.signal(signal.SIGTERM, lambda *_: agent.end())
-    os.write(ready, b"ready\n")
+    with contextlib.suppress(BrokenPipeError):  # whoever started it is dead: somebody else may come
+        os.write(ready, b"ready\n")
     os.close(ready)
     go_on()
     os.unlink(os.path.join(runtime, paths.SOCKET))

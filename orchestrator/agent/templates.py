@@ -26,6 +26,9 @@ IDLE = 60.0
 FAILED_FOR = 5.0
 """Seconds during which a failed import is not tried again."""
 
+MOST_KILLED = 3
+"""How often in a row a template may be killed (SIGKILL) while it imports, until that counts as the import's fault."""
+
 _ONE_THREAD = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -100,6 +103,7 @@ class Templates:
         self._agent = agent
         self._store = store
         self._by_key: dict[str, Template] = {}
+        self._killed: dict[str, int] = {}
         self.pids: dict[int, Template] = {}
         self.holders: dict[int, tuple[Template, Task | Worker]] = {}
 
@@ -252,6 +256,7 @@ class Templates:
 
     def _ready(self, template: Template) -> None:
         template.ready = True
+        self._killed.pop(template.key, None)
         template.baseline = processes.anonymous_memory(template.pid)
         pending, template.pending = template.pending, {}
         for task in pending.values():
@@ -311,7 +316,7 @@ class Templates:
         self._drain(template)
         del self.pids[template.pid]
         template.pid = 0
-        if not template.ready and not template.failed:
+        if not template.ready and not template.failed and not self._was_killed(template, status):
             self._failed(template, _death(status, template.capture))
         if self._by_key.get(template.key) is template and not template.failed:
             del self._by_key[template.key]
@@ -320,8 +325,18 @@ class Templates:
         if not template.busy:
             self._hang_up(template)
 
+    def _was_killed(self, template: Template, status: int) -> bool:
+        """Was the import ended from outside? Then it is worth another try."""
+        if status != signal.SIGKILL:  # as wait(2) gives it
+            return False
+        count = self._killed[template.key] = self._killed.get(template.key, 0) + 1
+        return count <= MOST_KILLED
+
     def _release(self, template: Template) -> None:
         """Kill what a dead template has forked and is ours now; tell of what is gone already or never was."""
+        pending, template.pending = template.pending, {}
+        for task in pending.values():
+            self._hooks.gone(task, None, 0.0, 0.0)
         ours = set(processes.own_children())
         for pid, (each, _) in list(self.holders.items()):
             if each is template and pid in ours:

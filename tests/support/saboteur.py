@@ -16,6 +16,7 @@ PLAN is JSON. The log's file operations are wrapped, and so a fault comes at an 
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import errno
 import os
@@ -266,7 +267,8 @@ def _kill(pid: int) -> None:
     except ProcessLookupError:
         return
     with os.fdopen(descriptor) as held:
-        signal.pidfd_send_signal(held.fileno(), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            signal.pidfd_send_signal(held.fileno(), signal.SIGKILL)
         poll = select.poll()
         poll.register(held.fileno(), select.POLLIN)
         poll.poll(10_000)
