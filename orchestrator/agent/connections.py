@@ -10,6 +10,9 @@ from orch.adapters.contract import Update
 from orch.agent import protocol
 from orch.agent.model import Run
 
+LONGEST_HELLO = 64 * 1024 * 1024
+"""Bytes. Whoever announces more before it has said who it is, is no leader."""
+
 
 class Stream(Protocol):
     """This side of a stream of bytes. When it is over, whoever is to blame, `Connection.gone` is called, once."""
@@ -78,10 +81,12 @@ class Connection:
                 return
             try:
                 message = protocol.from_leader(each)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:  # the latter for nested ones
                 self.refuse(f"the agent does not understand: {error}")
                 return
             self._service.heard(self, message)
+        if self._hearing and self.run is None and self._frames.awaited > LONGEST_HELLO:
+            self.refuse(f"the agent does not understand: a first message of {self._frames.awaited} bytes")
 
     def gone(self) -> None:
         """The stream is over."""

@@ -132,6 +132,11 @@ class Frames:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
+    @property
+    def awaited(self) -> int:
+        """How long the frame is that has begun and is not whole; 0 if that is not known yet."""
+        return int.from_bytes(self._buffer[:4], "big") if len(self._buffer) >= 4 else 0
+
     def feed(self, data: bytes) -> list[bytes]:
         """The frames that are whole now."""
         self._buffer += data

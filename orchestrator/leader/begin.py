@@ -35,6 +35,7 @@ from orch.state.model import State
 from orch.state.react import impossible, planned
 from orch.store import layout
 from orch.store.file import FileStore
+from orch.store.private import exposed
 from orch.store.runs import check_run_id, new_run_id
 
 MOST_SHOWN = 200
@@ -79,7 +80,7 @@ async def begin(
                 cwd=clean_text(os.getcwd()),
                 settings=to_log(settings),
             )
-            warned = [ev.Warned(message=text) for text in bundle.warnings]
+            warned = [ev.Warned(message=text) for text in (*bundle.warnings, exposed(str(store.root))) if text]
             lock = RunLock(store.local_path(layout.lock_file(run)))
             log_directory = store.local_path(layout.log_dir(run))
             first = [created, *warned, *planned(plan, settings.retries)]

@@ -25,6 +25,7 @@ from orch.state.law import ACTIVE
 from orch.state.model import State
 from orch.store import layout
 from orch.store.file import FileStore
+from orch.store.private import exposed
 from orch.store.runs import newest_run
 
 RECORD_ONLY = ("pause", "resume")
@@ -51,7 +52,7 @@ async def carry_on(
     if state.outcome == "succeeded" or (wish and state.outcome):
         return _ended(run, directory, state)
     settings = from_log(state.created.settings).override(**overrides)
-    news = [] if wish else _recoded(store, state, settings)
+    news = [] if wish else [*_recoded(store, state, settings), *_exposed(store)]
     batch_system = adapter(settings.adapter)
 
     async def connect(epoch: int) -> Session:
@@ -153,6 +154,11 @@ def _recoded(store: FileStore, state: State, settings: Settings) -> list[ev.Even
     if bundle.digest == state.bundle:
         return []
     return [ev.Recoded(bundle=bundle.digest, previous=state.bundle)]
+
+
+def _exposed(store: FileStore) -> list[ev.Event]:
+    problem = exposed(str(store.root))
+    return [ev.Warned(message=problem)] if problem else []
 
 
 async def _check_possible(state: State, session: Session) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+_DANGER = "who can thus run code as you"
+
 
 def make_private(path: str) -> None:
     """A directory, with what is missing above it (0700). It may exist. Raises `OSError`."""
@@ -22,3 +24,21 @@ def make_private(path: str) -> None:
 def open_private(path: str, flags: int) -> int:
     """An opener for `open`: a file that it makes is 0600."""
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def exposed(root: str) -> str:
+    """Who else can put something into the store at `root`, as a warning; empty: nobody.
+
+    Values in a store are pickles, so whoever writes there runs code as whoever reads it.
+    """
+    for name in ("", "bundles", "runs", "agents", "requests"):
+        path = os.path.join(root, name) if name else root
+        try:
+            found = os.stat(path)
+        except OSError:  # not made yet, or not ours to look at: then it is of no use either
+            continue
+        if found.st_uid not in (os.geteuid(), 0):
+            return f"{path} belongs to another user ({found.st_uid}), {_DANGER}: use a store of your own"
+        if found.st_mode & 0o022:
+            return f"{path} can be written to by other users, {_DANGER}: chmod go-w {path}"
+    return ""
