@@ -41,6 +41,14 @@ class Files(Protocol):
         """Write all of `data` behind what was written before."""
         ...
 
+    def open_again(self, path: Path) -> int:
+        """Open a file that is there, for writing over what it has."""
+        ...
+
+    def write_over(self, handle: int, offset: int, data: bytes) -> None:
+        """Write all of `data` at `offset`."""
+        ...
+
     def sync(self, handle: int) -> None:
         """Make the file's bytes durable. A failure is final: what is lost may not be reported twice."""
         ...
@@ -102,6 +110,16 @@ class RealFiles:
         done = os.write(handle, data)
         while done < len(data):
             done += os.write(handle, data[done:])
+
+    def open_again(self, path: Path) -> int:
+        """Neither created nor cut."""
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+
+    def write_over(self, handle: int, offset: int, data: bytes) -> None:
+        """One call, unless the file system takes less than it was given."""
+        done = 0
+        while done < len(data):
+            done += os.pwrite(handle, data[done:], offset + done)
 
     def sync(self, handle: int) -> None:
         """fdatasync: also the length, as far as it is needed to read the bytes back (fdatasync(2))."""

@@ -6,7 +6,8 @@ Taking over, step by step; the order is what makes it safe:
 2. CLAIM: the file of the next epoch is created exclusively, empty, and its directory synced. From here on the fence
    check of every older leader fails, so that it no longer acts, whatever it may still write.
 3. SCAN: the predecessor's last whole group is looked for, again. Whatever the older leader was told is durable, was so
-   before the claim, and is found now. The predecessor is synced: what we build upon must not vanish.
+   before the claim, and is found now. Its last group is written again and synced: what we build upon must not vanish,
+   not even if an earlier sync of it failed.
 4. OPEN: `opened` is written as the first line, naming the predecessor and the seq, length and crc of its end, and is
    synced. From here on, all bytes of the predecessor beyond that are void, whoever wrote them.
 
@@ -180,6 +181,15 @@ class Log:
         await self.commit()
         return staged
 
+    async def check(self) -> None:
+        """For a writer that has nothing to write: does it still lead?
+
+        Raises Fenced if a later leader has taken over, which is final; LogTrouble if that cannot be found out now.
+        """
+        async with self._committing:
+            self._must_work()
+            await self._machine.offload(self._look)
+
     def fetch(self, seq: int) -> Event:
         """Read a durable event of this run again, from disk. Raises LookupError if there is no such event."""
         if not 1 <= seq <= self.last_seq:
@@ -231,15 +241,23 @@ class Log:
         except LogTrouble as e:
             self._error = e
             raise
+        self._must_lead(fenced=fenced)
+        self._index.add(self.last_seq + 1, self._length, [len(line) for line in lines])
+        self._length += len(data)
+        self.last_seq += len(lines)
+
+    def _must_lead(self, *, fenced: bool) -> None:
         if fenced:
             self._error = Fenced(
                 f"{self.directory}: another leader has taken over (epoch {self.epoch + 1}); this one (epoch "
                 f"{self.epoch}) has stopped, and nothing that it did since then counts"
             )
             raise self._error
-        self._index.add(self.last_seq + 1, self._length, [len(line) for line in lines])
-        self._length += len(data)
-        self.last_seq += len(lines)
+
+    def _look(self) -> None:
+        with trouble("look at", self._path):
+            fenced = self._files.exists(self._next_path)
+        self._must_lead(fenced=fenced)
 
     def _sync(self) -> None:
         assert self._handle is not None

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import msgspec
 
+from orch.bus.codec import CODEC
 from orch.bus.errors import LogTrouble
 from orch.bus.events import Predecessor
 from orch.bus.files import Files
 from orch.bus.scan import Index, blocks
 from orch.bus.segment import Span, chain, epochs, opened_file, segment_name, trouble
+
+_AT_ONCE = 4 * 1024 * 1024
+"""Bytes."""
 
 
 class Past(msgspec.Struct):
@@ -74,10 +78,33 @@ def rescan(directory: Path, before: Past, files: Files) -> Past:
         return before
     last = before.spans[-1]
     end = _walk(files, last, before.indexes[-1], before.end)
-    with trouble("sync", last.path), opened_file(last.path, files) as handle:
-        files.sync(handle)
+    _secure(files, last, before.indexes[-1], end)
     spans = [*before.spans[:-1], msgspec.structs.replace(last, end=end)]
     return Past(spans=spans, indexes=before.indexes, end=end)
+
+
+def _secure(files: Files, span: Span, index: Index, end: Predecessor) -> None:
+    """Make durable what we are about to build upon: written once more, and synced.
+
+    A sync alone would not do. When one fails, the kernel takes the pages for written all the same, and shows them to us;
+    the next sync has nothing to do and succeeds, and a power cut takes them away (fsync(2), "EIO"). Only the last group
+    can be like that, since each was synced before the next one was written; of a relaxed segment, anything.
+    """
+    with trouble("read", span.path), opened_file(span.path, files) as handle:
+        offset = index.before(end.seq)[1]
+        last = files.read(handle, offset, end.length - offset).rstrip(b"\n").rpartition(b"\n")[2]
+        group = CODEC.decode(last).group
+        offset = 0 if span.opened.durability == "relaxed" else index.before(group)[1]
+        with trouble("sync", span.path):
+            again = files.open_again(span.path)
+            try:
+                while offset < end.length:
+                    data = files.read(handle, offset, min(_AT_ONCE, end.length - offset))
+                    files.write_over(again, offset, data)
+                    offset += len(data)
+                files.sync(again)
+            finally:
+                files.close(again)
 
 
 def _walk(files: Files, span: Span, index: Index, known: Predecessor | None) -> Predecessor:

@@ -66,7 +66,7 @@ class Batch:
         self.epoch = 0
         self.session: WildSession | None = None
         self.records: dict[str, Record] = {}
-        self._acknowledged: set[str] = set()
+        self.acknowledged: set[str] = set()
         self._body = body
 
     async def connect(self, process: Process, epoch: int) -> WildSession:
@@ -82,6 +82,8 @@ class Batch:
         """Another run has taken this one's place."""
         self.epoch, self.session = 0, None
         self.records.clear()
+        self.acknowledged.clear()
+        self.oracle.running.clear()
 
     @property
     def idle(self) -> bool:
@@ -92,7 +94,7 @@ class Batch:
 
     def accept(self, attempt: Attempt) -> None:
         self.oracle.submitted(attempt)
-        if attempt.key in self._acknowledged:
+        if attempt.key in self.acknowledged:
             self.oracle.violations.append(f"{attempt.key} is handed over again, after it was acknowledged")
         if attempt.key in self.records:
             return
@@ -118,7 +120,7 @@ class Batch:
         self.oracle.acknowledged(key)
         record = self.records.get(key)
         if record is not None and (record.outcome is not None or record.missing):
-            self._acknowledged.add(key)
+            self.acknowledged.add(key)
             if record.outcome is not None:
                 del self.records[key]
 

@@ -143,6 +143,11 @@ class Disk:
         inode.data += data
         return len(data)
 
+    def write_over(self, handle: int, offset: int, data: bytes) -> None:
+        inode = self._inode(handle)
+        inode.pending.append((offset, data))
+        inode.data[offset : offset + len(data)] = data
+
     def truncate(self, handle: int, size: int) -> None:
         """Cut a file to a length; durable at once (a simplification: a journaling file system orders it)."""
         inode = self._inode(handle)

@@ -85,7 +85,8 @@ class Oracle:
 
     def acknowledged(self, key: str) -> None:
         """A leader says that it needs the outcome no more."""
-        if self._parts(key) not in self._ended:
+        job, attempt = self._parts(key)
+        if job in self.state.live and self.state.jobs[job].attempt == attempt:
             self._wrong(f"{key} is acknowledged, and no durable event says how it ended")
 
     def _know(self, event: ev.Event) -> None:
@@ -167,7 +168,9 @@ class Oracle:
             self._wrong(f"committed: {self.committed}; expected each of {sorted(names)} once")
         rows = self.state.jobs.values()
         if any(row.state is not JobState.DONE for row in rows):
-            self._wrong(f"jobs are left: {[(row.id, str(row.state)) for row in rows if row.state is not JobState.DONE]}")
+            self._wrong(
+                f"jobs are left: {[(row.id, str(row.state)) for row in rows if row.state is not JobState.DONE]}"
+            )
         if any(row.state in LIVE for row in rows) or self.state.live:
             self._wrong("attempts are live after the end")
         for event in self.known:

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import inspect
 import os
 import threading
+import types
 from asyncio import tasks
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -146,11 +148,13 @@ class Process:
             return
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - it will never be done
         coroutine = task.get_coro()
-        assert isinstance(coroutine, Coroutine)
+        assert isinstance(coroutine, types.CoroutineType)
 
         def throw() -> None:
             tasks._enter_task(self.loop, task)  # type: ignore[attr-defined]  # noqa: SLF001 - anyio looks who is running
             try:
+                if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                    coroutine.send(None)  # else Python complains about what it was to run
                 for _ in range(_UNWINDINGS):
                     coroutine.throw(Killed())
             except (StopIteration, Killed):
@@ -270,6 +274,13 @@ class Mounted(Files):
             if self._disk.write(handle, part) < len(part):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             self._process.pause(0.0)
+
+    def open_again(self, path: Path) -> int:
+        return self.open(path)
+
+    def write_over(self, handle: int, offset: int, data: bytes) -> None:
+        self._before("write", self._disk.path_of(handle))
+        self._disk.write_over(handle, offset, data)
 
     def sync(self, handle: int) -> None:
         path = self._disk.path_of(handle)

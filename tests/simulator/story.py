@@ -71,12 +71,16 @@ class _Held:
         self._lock = lock
         self._process = process
 
-    def acquire(self) -> None:
+    def acquire(self, *, take_over: bool = False) -> None:
         self._process.check()
         holder = self._lock.holder
-        if self._lock.works and holder is not None and holder.alive and holder is not self._process:
+        if self._lock.works and not take_over and holder is not None and holder.alive and holder is not self._process:
             raise RunBusy(f"{holder.name} leads")
         self._lock.holder = self._process
+
+    def renew(self) -> bool:
+        self._process.check()
+        return self._lock.holder is self._process
 
     def release(self) -> None:
         if self._lock.holder is self._process:
@@ -183,6 +187,7 @@ class Story:
         self.disk.power_cut()
         if self.settings.durability == "relaxed":
             self.oracle.forget(len(self.events()))
+            self.batch.acknowledged.clear()
 
     def _disk_full(self) -> None:
         self.disk.faults.room = self.world.chance.randint(0, 3000)
@@ -190,7 +195,8 @@ class Story:
         self.world.soon(10.0, lambda: setattr(self.disk.faults, "room", None))
 
     def _second_leader(self) -> None:
-        self.start_leader(take_over=True)
+        if self.oracle.state.planned is not None:
+            self.start_leader(take_over=True)
 
     def _clock_jump(self) -> None:
         leader = self._some_leader()
@@ -230,9 +236,9 @@ class Story:
 
     async def _lead(self, process: Process, *, take_over: bool) -> None:
         opened = await self._open(process, take_over=take_over)
+        self.oracle.adopt(self.events())
         if isinstance(opened, Ended):
             return
-        self.oracle.adopt(self.events())
         self.opened[process] = opened
         await opened.lead(lambda events: self._published(process, opened, events))
 
@@ -250,9 +256,11 @@ class Story:
                 by="user",
                 machine=machine,
             )
-        if self.events():
+        if self.disk.list(self.directory):
             self._tries += 1
             self.batch.forget_everything()
+            if self.settings.durability == "relaxed":
+                self.oracle.forget(0)
         session = await self.batch.connect(process, 1)
         first = [ev.Created(run=RUN), *planned(self.workload.plan(), self.settings.retries)]
         return await commit_first(

@@ -13,6 +13,9 @@ _START = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 HASTE = 0.1
 """Chance that time goes on although somebody could go on now: processes are slow, too."""
 
+LAG = 0.2
+"""Seconds by which it goes on then, at most."""
+
 
 class Actor(Protocol):
     """Somebody who goes on in steps."""
@@ -64,7 +67,8 @@ class World:
         """Let one thing happen; False if nothing ever will."""
         self.steps += 1
         ready = [actor for actor in self.actors if actor.ready]
-        if ready and not (self._agenda and self.likely(HASTE)):
+        hasty = self._agenda and self._agenda[0][0] < self.now + LAG and self.likely(HASTE)
+        if ready and not hasty:
             (ready[0] if len(ready) == 1 else self.chance.choice(ready)).step()
         elif self._agenda:
             self.now, _, action = heapq.heappop(self._agenda)

@@ -92,6 +92,14 @@ class Disk:
             return
         entry.data += data
 
+    def open_again(self, path: Path) -> int:
+        return self.open(path)
+
+    def write_over(self, handle: int, offset: int, data: bytes) -> None:
+        path, entry = self.handles[handle]
+        self.before("write_over", path)
+        entry.data[offset : offset + len(data)] = data
+
     def sync(self, handle: int) -> None:
         path, entry = self.handles[handle]
         self.before("sync", path)
