@@ -15,7 +15,7 @@ from orch.bus.lock import RunLock
 from orch.bus.log import Log
 from orch.bus.machine import HERE, Machine
 from orch.bus.topic import Topic
-from orch.errors import NoSuchRun, ResourceError, RunBusy
+from orch.errors import NoSuchRun, ResourceError
 from orch.history import EventReader, fold_quickly, log_directory
 from orch.leader.opened import Ended, Opened
 from orch.leader.opening import AdapterByName, Lock, open_log, run_info
@@ -81,7 +81,7 @@ async def reopen(
     """
     assert state.created is not None
     run = state.created.run
-    _lock(lock, take_over=take_over)
+    lock.acquire(take_over=take_over)
     try:
         log = await open_log(directory, run, settings, machine)
         try:
@@ -101,14 +101,6 @@ async def reopen(
         lock.release()
         raise
     return Opened(run, state, log, lock=lock, session=session, settings=settings, machine=machine)
-
-
-def _lock(lock: Lock, *, take_over: bool) -> None:
-    try:
-        lock.acquire()
-    except RunBusy:
-        if not take_over:
-            raise
 
 
 async def _catch_up(log: Log, state: State, news: Sequence[ev.Event], wish: str, by: str) -> None:

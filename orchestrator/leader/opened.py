@@ -10,6 +10,7 @@ import anyio
 
 from orch.adapters.contract import Session
 from orch.bus import events as ev
+from orch.bus.lease import RENEW
 from orch.bus.log import Log
 from orch.bus.machine import Machine
 from orch.bus.topic import Topic
@@ -66,10 +67,21 @@ class Opened:
         """Lead the run to its end; whatever happens, let go of everything."""
         self._published = published
         try:
-            await self.leader.lead()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep)
+                await self.leader.lead()
+                tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await self.release()
+
+    async def _keep(self) -> None:
+        """Renew the lock's lease, and find out, also in a run in which nothing happens, when another one leads."""
+        while True:
+            await self._machine.sleep(RENEW)
+            with contextlib.suppress(LogTrouble):  # a file server that does not answer now; a commit would tell
+                await self._machine.offload(self._lock.renew)
+                await self._log.check()
 
     async def describe(self, key: str) -> str:
         """Why an attempt does not run yet, as its batch system sees it. One line, or empty."""

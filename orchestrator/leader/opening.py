@@ -20,8 +20,11 @@ VERSION = "0.1.0"
 class Lock(Protocol):
     """What a leader needs of the run's lock (`orch.bus.lock.RunLock`)."""
 
-    def acquire(self) -> None:
-        """Take it, or raise `RunBusy`."""
+    def acquire(self, *, take_over: bool = False) -> None:
+        """Take it, from whoever has it if `take_over`, or raise `RunBusy`."""
+
+    def renew(self) -> bool:
+        """Say that its holder lives; False if it is not ours any more. Blocks. Raises `LogTrouble`."""
 
     def release(self) -> None:
         """Let go of it."""

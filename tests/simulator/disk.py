@@ -46,7 +46,7 @@ class Disk:
         self.names: dict[Path, Inode] = {}
         self.cuts = 0
         self._durable: dict[Path, Inode] = {}
-        self._unsynced: dict[Path, list[Callable[[dict[Path, Inode]], None]]] = {}
+        self._unsynced: dict[Path, list[Callable[[dict[Path, Inode]], object]]] = {}
         self._handles: dict[int, tuple[Path, Inode]] = {}
         self._next = 3
         self._world = world
@@ -165,7 +165,7 @@ class Disk:
         inode.pending = []
 
     def fail_sync(self, handle: int) -> None:
-        """What a failed sync leaves: some of what was written will never reach the platter, and nobody says so again."""
+        """A failed sync: some of what was written will never reach the platter, and nobody says so again."""
         inode = self._inode(handle)
         inode.pending = [part for part in inode.pending if self._world.likely(0.5)]
 
@@ -201,7 +201,7 @@ class Disk:
         return self._next
 
     def _changed(self, path: Path, change: Callable[[dict[Path, Inode]], object]) -> None:
-        self._unsynced.setdefault(path.parent, []).append(lambda names: change(names) and None)
+        self._unsynced.setdefault(path.parent, []).append(change)
 
 
 def _sectors(offset: int, data: bytes) -> list[tuple[int, bytes]]:

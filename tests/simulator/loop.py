@@ -25,32 +25,34 @@ class Turns(asyncio.AbstractEventLoop):
         """Run the next callback."""
         handle = self.ready.popleft()
         if not handle.cancelled():
-            self.inside(handle._run)  # type: ignore[attr-defined]  # noqa: SLF001 - what every loop does
+            self.inside(handle._run)
 
     def inside(self, action: Callable[[], Any]) -> Any:
         """Do something as the running loop."""
-        events._set_running_loop(self)  # noqa: SLF001 - what every loop does
+        events._set_running_loop(self)
         try:
             return action()
         finally:
-            events._set_running_loop(None)  # noqa: SLF001
+            events._set_running_loop(None)
 
     def time(self) -> float:
         return self._world.now
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]  # variadic generics would say no more here
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self.ready.append(handle)
         return handle
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)

@@ -50,10 +50,12 @@ class Oracle:
         self._cancelling = False
 
     def forget(self, length: int) -> None:
-        """A power cut has taken back what was not synced, as it was allowed to: only the first events are left."""
-        known, running = self.known[:length], self.running
+        """A power cut has taken back what was not synced, as it was allowed to: only the first events are left.
+
+        Of the bodies that run nothing is known any more, since attempts may be numbered again.
+        """
+        known = self.known[:length]
         self.__init__(self._disk, self._root, self._most_live)  # type: ignore[misc]
-        self.running = running
         self.adopt(known)
 
     # What leaders say and do.

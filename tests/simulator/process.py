@@ -1,5 +1,6 @@
-"""A process of the simulated world: a loop, and functions that block in strands of their own. It can be killed between
-any two steps, and be stopped and continued, and what it was about to do is then not done.
+"""A process of the simulated world: a loop, and functions that block in strands of their own.
+
+It can be killed between any two steps, and be stopped and continued, and what it was about to do is then not done.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Process:
         self.offset = 0.0
         self.main: asyncio.Task[Any] | None = None
         self.on_end: Callable[[], None] = lambda: None
-        self.loop = Turns(world)
+        self.loop = Turns(world)  # type: ignore[abstract]  # what is missing is not asked for
         self._strands: list[Strand] = []
         self.machine = Machine(
             files=Mounted(self, disk),
@@ -98,7 +99,8 @@ class Process:
         future: asyncio.Future[Result] = self.loop.create_future()
         self._strands.append(Strand(self, lambda: function(*args), future))
         with anyio.CancelScope(shield=True):
-            return await future
+            await future
+        return future.result()
 
     # Signals.
 
@@ -123,8 +125,9 @@ class Process:
 
     def go_on(self) -> None:
         """SIGCONT."""
-        self.stopped = False
-        self.world.say(self.name, "goes on")
+        if self.alive and self.stopped:
+            self.stopped = False
+            self.world.say(self.name, "goes on")
 
     def pause(self, seconds: float) -> None:
         """In a strand: let others go on. Raises `Killed`."""
@@ -146,12 +149,12 @@ class Process:
         """Take a dead task's coroutine apart, so that nothing is left of it. Its ports are dead: it can do no harm."""
         if task.done():
             return
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - it will never be done
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
         coroutine = task.get_coro()
         assert isinstance(coroutine, types.CoroutineType)
 
         def throw() -> None:
-            tasks._enter_task(self.loop, task)  # type: ignore[attr-defined]  # noqa: SLF001 - anyio looks who is running
+            tasks._enter_task(self.loop, task)
             try:
                 if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
                     coroutine.send(None)  # else Python complains about what it was to run
@@ -159,10 +162,10 @@ class Process:
                     coroutine.throw(Killed())
             except (StopIteration, Killed):
                 pass
-            except BaseException:  # noqa: BLE001, S110 - it is dead: its last words do not matter
+            except BaseException:  # noqa: BLE001 - it is dead: its last words do not matter
                 pass
             finally:
-                tasks._leave_task(self.loop, task)  # type: ignore[attr-defined]  # noqa: SLF001
+                tasks._leave_task(self.loop, task)
 
         self.loop.inside(throw)
 

@@ -5,14 +5,14 @@ The user of the story is patient: when no leader is alive and the run has not su
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import cast
 
 from orch.adapters.contract import Capacity
 from orch.attempt import Reason
 from orch.bus import events as ev
+from orch.bus.files import Files
 from orch.bus.reader import read
 from orch.errors import AdapterError, Fenced, LogTrouble, RunBusy
 from orch.history import fold_quickly
@@ -177,7 +177,7 @@ class Story:
         leader = self._some_leader()
         if leader is not None and not leader.stopped:
             leader.stop()
-            self.world.soon(20.0, lambda: leader.alive and leader.stopped and leader.go_on())
+            self.world.soon(20.0, leader.go_on)
 
     def _power_cut(self) -> None:
         """Every leader dies, and what was not synced."""
@@ -223,7 +223,7 @@ class Story:
 
     def events(self) -> list[ev.Event]:
         """The log, as it is on the disk."""
-        return list(read(self.directory, files=self.disk))
+        return list(read(self.directory, files=cast("Files", self.disk)))  # it has all that reading takes
 
     def start_leader(self, *, take_over: bool = False) -> None:
         """A leader begins, or carries on."""
@@ -339,8 +339,3 @@ def _error(process: Process) -> BaseException | None:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-Kind = Literal["wild"]
-
-__all__ = ["CALM", "Story", "asyncio", "shown"]

@@ -11,6 +11,7 @@ import random
 from pathlib import Path
 
 import msgspec
+from support.workflows import RandomWorkflow, Resolved, resolve
 
 from orch.attempt import Attempt, NewJob, Outcome, Plan, Reason, Value
 from orch.bus.events import Blob, Resources, StoredFile
@@ -20,7 +21,6 @@ from orch.store.disk import Disk as StoreDisk
 from orch.store.file import FileStore
 from simulator.disk import Disk
 from simulator.world import World
-from support.workflows import RandomWorkflow, Resolved, resolve
 
 ROOT = "/store"
 RUN = "run"
@@ -92,7 +92,7 @@ class Workload:
 
 
 class Facade(StoreDisk):
-    """The simulated disk, as the store's code sees it. A write may take only part of what it is given, and then fail."""
+    """The simulated disk, as the store's code sees it. A write may take only part of what it is given."""
 
     def __init__(self, world: World, disk: Disk) -> None:
         self._world = world
