@@ -118,14 +118,14 @@ class Case:
         events = self.events()
         commits = Counter(event.job for event in events if isinstance(event, Succeeded))
         assert set(commits.values()) == {1}, "a job commits once"
-        self._check_bodies(events)
+        self.check_bodies(events)
         state = fold_quickly(self.log)
         check_state(state)
         assert state.outcome == "succeeded"
         assert {row.state for row in state.jobs.values()} == {JobState.DONE}
         self._check_leftovers(events)
 
-    def _check_bodies(self, events: list[Event]) -> None:
+    def check_bodies(self, events: list[Event]) -> None:
         """Each body ran to its end; and again only where the log says that the attempt was lost, or killed."""
         ran = self.executions()
         assert ran.keys() == mixed.BODIES

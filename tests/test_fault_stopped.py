@@ -1,0 +1,64 @@
+"""A leader that is stopped in the middle of an append, and wakes up when another one has taken over."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.kills import NIGHTLY, PATIENCE, Case, agent_ends
+
+
+@contextmanager
+def stopped(case: Case, at: int, when: str) -> Iterator[subprocess.Popen[str]]:
+    """A leader that has stopped itself at an event; killed at the end of the block if it still lives."""
+    process = subprocess.Popen(
+        [*case.sabotage(at=at, when=when, do=["stop"]), *case.begin()],
+        cwd=case.place,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        found = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert found is not None
+        assert found.si_code == os.CLD_STOPPED, process.communicate()
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("when", ["before", "torn", "behind", "synced", "checked"])
+def test_it_wakes_up_and_finds_itself_fenced(tmp_path: Path, when: str) -> None:
+    """Whatever it still writes is void. It says so, and exits with 3."""
+    moments = range(14, 70) if NIGHTLY else sorted(random.Random(when).sample(range(14, 70), 3))
+    with agent_ends(tmp_path / "s"):
+        for at in moments:
+            case = Case(tmp_path, f"r{at}", seconds=0.02)
+            with stopped(case, at, when) as first:
+                segment = case.log / "000001.events.jsonl"
+                written = segment.read_bytes()
+                case.check(case.finish("--take-over"))
+                before = case.events()
+                first.send_signal(signal.SIGCONT)
+                out, err = first.communicate(timeout=PATIENCE)
+            assert first.returncode == 3, err
+            assert out == ""
+            if when == "checked":  # this commit is a good one; the log or the agent tells what is wrong with the next
+                assert "epoch 2" in err
+            else:
+                assert "another leader has taken over (epoch 2)" in err
+            assert "Traceback" not in err
+            assert case.events() == before, "what it wrote was not void"
+            after = segment.read_bytes()
+            assert after.startswith(written)
+            assert when not in ("before", "torn") or after != written, "it does write, too late"
+            case.check_bodies(before)
