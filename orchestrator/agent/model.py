@@ -14,7 +14,7 @@ from orch.bus.events import Usage
 if TYPE_CHECKING:
     from orch.agent.captures import Capture
     from orch.agent.connections import Connection
-    from orch.agent.loop import Timer
+    from orch.agent.ports import Timer
     from orch.agent.rooms import Room
     from orch.agent.templates import Template
     from orch.agent.workers import Hired
