@@ -345,6 +345,16 @@ def test_a_renewed_lease_is_fresh(path: Path) -> None:
     assert not lock.renew()
 
 
+def test_a_lock_that_another_host_has_signed_is_left_to_it(path: Path) -> None:
+    """Where each host knows its own kernel's locks only, two may get one at the same moment."""
+    lock = RunLock(path)
+    lock.acquire()
+    left_by(path, FAR)
+    assert not lock.renew()
+    lock.release()
+    assert lock.holder() == FAR
+
+
 def test_a_lease_that_cannot_be_renewed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = RunLock(path)
     lock.acquire()
@@ -483,6 +493,22 @@ def test_trouble_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         RunLock(path).acquire()
     with pytest.raises(LogTrouble, match="cannot look at the lock"):
         RunLock(path).holder()
+
+
+@pytest.mark.parametrize("means", [Means(), WITHOUT], ids=["flock", "none"])
+def test_where_nothing_more_can_be_written(path: Path, monkeypatch: pytest.MonkeyPatch, means: Means) -> None:
+    def pwrite(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    lock = RunLock(path, means=means)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", pwrite)
+        with pytest.raises(LogTrouble, match="No space left on device"):
+            lock.acquire()
+    assert os.listdir(path.parent) == ["lock"]
+    assert lock.holder() is None
+    lock.acquire()
+    lock.release()
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])

@@ -46,3 +46,10 @@ class Disk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def write_all(disk: Disk, descriptor: int, data: bytes) -> None:
+    """Write all of `data`, however little the disk takes at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[disk.write(descriptor, view) :]

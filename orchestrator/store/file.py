@@ -23,8 +23,9 @@ import msgspec
 
 from orch.bus.events import StoredFile
 from orch.errors import NoSuchFile, StoreError
-from orch.store.disk import Disk
+from orch.store.disk import Disk, write_all
 from orch.store.tree import Entry, digest_of, walk
+from orch.store.trial import try_out
 
 FORMAT = 1
 """Version of the layout, kept in `orch.json`."""
@@ -66,29 +67,8 @@ class FileStore:
             self.write_bytes(MARKER, msgspec.json.encode({"format": FORMAT}) + b"\n")
 
     def check(self) -> None:
-        """Really write, sync, rename, read and remove a file. Raises `StoreError` that names the step which failed."""
-        probe, final = self._temporary(self.root), self._temporary(self.root)
-        step = "create a file"
-        try:
-            descriptor = self._disk.create(probe, 0o600)
-            try:
-                step = "write to a file"
-                self._write_all(descriptor, b"probe\n")
-                step = "sync a file"
-                self._disk.sync(descriptor)
-            finally:
-                self._disk.close(descriptor)
-            step = "rename a file"
-            self._disk.rename(probe, final)
-            step = "sync the directory"
-            self._disk.sync_directory(self.root)
-            step = "remove a file"
-            final.unlink()
-        except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be used: could not {step} there: {_why(error)}") from error
-        finally:
-            _remove_quietly(probe)
-            _remove_quietly(final)
+        """Try whether it does what a run rests on. Raises `StoreError`: what failed, why it matters, what to do."""
+        try_out(self.root, self._disk, lambda: self._temporary(self.root))
 
     # Writing --------------------------------------------------------------------------------------------------
 
@@ -275,18 +255,13 @@ class FileStore:
         """Write all chunks. `final`: the permissions to end with; writing comes first, for NFS asks at each write."""
         try:
             for chunk in chunks:
-                self._write_all(descriptor, chunk)
+                write_all(self._disk, descriptor, chunk)
             if final is not None:
                 self._disk.protect(descriptor, final)
             if sync:
                 self._disk.sync(descriptor)
         finally:
             self._disk.close(descriptor)
-
-    def _write_all(self, descriptor: int, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._disk.write(descriptor, view) :]
 
     def _copy_tree(self, entries: Iterable[Entry], root: Path, *, sync: bool) -> Sequence[Entry]:
         """Copy `entries`, parents first, to the new directory `root`; the entries as they were really read."""
