@@ -291,7 +291,7 @@ async def test_the_runtime_directory_is_private(lab: Lab) -> None:
 
 async def test_an_agent_that_cannot_start_says_why(lab: Lab) -> None:
     (Path(lab.runtime) / "scratch").write_text("in the way")
-    with pytest.raises(AdapterError, match="FileExistsError"):
+    with pytest.raises(AdapterError, match="File exists"):
         await lab.open()
     (Path(lab.runtime) / "scratch").unlink()
     Path(paths.agent_directory(str(lab.store.root)), "agent.log").unlink()

@@ -9,10 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 from orch.agent.guardian import guarded
+from orch.agent.start import READY
+from orch.errors import AdapterError
 
 LINGER = 5.0
 """Seconds for which an agent stays when nobody needs it; `ORCH_AGENT_LINGER` in its environment says otherwise."""
@@ -22,30 +26,49 @@ LOCK_PATIENCE = 20
 
 
 def serve(store: str, runtime: str, ready: int) -> int:
-    """Be the agent."""
+    """Be the agent. Where that cannot be, the starter hears why: a full disk may keep the log from saying it."""
+    from orch.agent import paths
+    from orch.agent.assemble import complain
+    from orch.agent.linux import adopt_orphans
+
+    adopt_orphans()
+    os.chdir("/")
+    try:
+        lock, listening, go_on = _begin(store, runtime)
+    except (OSError, AdapterError) as error:
+        complain(str(error))
+        _tell(ready, str(error).encode("utf-8", "backslashreplace"))
+        return 1
+    _tell(ready, READY)
+    go_on()
+    os.unlink(os.path.join(runtime, paths.SOCKET))
+    listening.close()
+    os.close(lock)
+    return 0
+
+
+def _tell(ready: int, text: bytes) -> None:
+    """Say it to whoever started this agent. If that is dead, somebody else may come."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(ready, text)
+    os.close(ready)
+
+
+def _begin(store: str, runtime: str) -> tuple[int, socket.socket, Callable[[], None]]:
+    """The agent's lock, the socket that it listens on, and what makes it serve."""
     from orch.agent import paths
     from orch.agent.assemble import assemble
-    from orch.agent.linux import adopt_orphans
 
     home = paths.agent_directory(store)
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(LOCK_PATIENCE)
     lock = paths.lock(os.path.join(home, "agent.lock"))
     signal.alarm(0)
-    adopt_orphans()
-    os.chdir("/")
     listening = paths.listen(runtime)
     agent, go_on = assemble(store, runtime, listening, linger())
     paths.write_pointer(store, runtime)
     signal.signal(signal.SIGTERM, lambda *_: agent.end())
-    with contextlib.suppress(BrokenPipeError):  # whoever started it is dead: somebody else may come
-        os.write(ready, b"ready\n")
-    os.close(ready)
-    go_on()
-    os.unlink(os.path.join(runtime, paths.SOCKET))
-    listening.close()
-    os.close(lock)
-    return 0
+    return lock, listening, go_on
 
 
 def _too_long(_number: int, _frame: FrameType | None) -> None:

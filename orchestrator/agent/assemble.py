@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -56,7 +57,7 @@ def assemble(store: str, runtime: str, listening: socket.socket, linger: float) 
         leftovers=RealLeftovers(name),
         latest_epoch=lambda run: latest_epoch(store, run),
         running=Monitor(loop, execution).wake,
-        complain=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201 - its log
+        complain=complain,
     )
     agent = execution.listener = Agent(parts)
 
@@ -71,6 +72,12 @@ def assemble(store: str, runtime: str, listening: socket.socket, linger: float) 
 
     Doorkeeper(loop, listening, accept)
     return agent, serve
+
+
+def complain(line: str) -> None:
+    """Say something in the agent's log. Where that cannot be written, as on a full disk, nothing is said."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), f"{line}\n".encode("utf-8", "backslashreplace"))
 
 
 def _execution(loop: Loop, rooms: Rooms, store: str, runtime: str, name: str, host: str) -> Execution:

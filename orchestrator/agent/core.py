@@ -299,6 +299,8 @@ class Agent:
                 if task.live:
                     self._execution.stop(task, Reason.LOST, "its agent was told to end")
         self._write_journal()  # what was accepted is known to the next agent before it can do this one any harm
+        if self._trouble:
+            self._refuse_to_start()
         self._schedule()
         self._execution.sweep()
         self._say_queued()
@@ -306,6 +308,12 @@ class Agent:
         for connection in list(self._connections):
             connection.flush_updates()
         self._consider_leaving()
+
+    def _refuse_to_start(self) -> None:
+        """What is not in the journal is not started. A full disk, mostly: its leader is told, and waits for nothing."""
+        for task in list(self._tasks.values()):
+            if task.phase is Phase.QUEUED:
+                self._execution.stop(task, Reason.ERROR, f"the agent's journal cannot be written: {self._trouble}")
 
     def _schedule(self) -> None:
         now = self._parts.monotonic()
@@ -327,9 +335,10 @@ class Agent:
             self._sync = False
             self._journal.settle(SETTLE)
         except OSError as error:
-            if str(error) != self._trouble:
-                self._trouble = str(error)
-                self._parts.complain(f"the journal cannot be written: {error}")
+            why = error.strerror or str(error)
+            if why != self._trouble:
+                self._trouble = why
+                self._parts.complain(f"the journal cannot be written: {why}")
         else:
             self._trouble = ""
 

@@ -12,6 +12,9 @@ from orch.errors import AdapterError
 from orch.store.private import open_private
 
 LOG = "agent.log"
+READY = b"ready\n"
+"""What an agent says to its starter once it listens; anything else is why it does not."""
+
 LONGEST_LOG = 256 * 1024
 
 
@@ -63,8 +66,10 @@ def _start(store: str, runtime: str) -> None:
                 )
         finally:
             os.close(writing)
-        if ready.read() != b"ready\n":
-            raise AgentDiedError(f"the agent could not be started{_last_words(store)}")
+        said = ready.read()
+        if said != READY:
+            why = f": {said.decode('utf-8', 'replace')}" if said else _last_words(store)
+            raise AgentDiedError(f"the agent could not be started{why}")
 
 
 def _log(store: str) -> str:

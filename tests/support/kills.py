@@ -19,7 +19,7 @@ from flows import mixed
 
 from orch.agent import paths, processes
 from orch.agent.tags import agent_name
-from orch.bus.events import Added, Event, Retrying, Running, Succeeded
+from orch.bus.events import Added, Event, Failed, Retrying, Running, Succeeded
 from orch.bus.reader import read
 from orch.history import fold_quickly
 from orch.state.law import JobState
@@ -43,7 +43,6 @@ class Case:
     place: Path
     run: str
     seconds: float = 0.0
-    work: Path | None = None
 
     @property
     def store(self) -> Path:
@@ -130,7 +129,7 @@ class Case:
         ran = self.executions()
         assert ran.keys() == mixed.BODIES
         kinds = {event.job: event.kind for event in events if isinstance(event, Added)}
-        again = Counter(kinds[event.job] for event in events if isinstance(event, Retrying))
+        again = Counter(kinds[event.job] for event in events if isinstance(event, Retrying | Failed))
         again["flaky"] -= 1  # has failed, as it should
         more = Counter({kind: sum(ran[name] - 1 for name in names) for kind, names in mixed.KINDS.items()})
         assert more <= again, f"ran again: {more}; the log has: {again}"

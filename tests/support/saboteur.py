@@ -10,7 +10,8 @@ PLAN is JSON. The log's file operations are wrapped, and so a fault comes at an 
              synced    its group is synced, and the leader has not yet looked whether it is fenced
              checked   it has, and not yet acted
     do       a list of: leader, agent, workers, template: kill them (SIGKILL); stop: SIGSTOP to itself;
-             fill: leave no room on the disk of `where`; clock: the clock goes back by `seconds`
+             fill: leave no room on the disk of `where`; files: nor for a new file there;
+             clock: the clock goes back by `seconds`
     operation, error    instead: this operation of the log (write, sync …) fails with this errno from then on
 """
 
@@ -194,8 +195,19 @@ def kill_template(plan: Plan) -> None:
 
 
 def fill(plan: Plan) -> None:
-    """No byte more, not even in a page that a file has begun; another file has it all."""
+    """Not a block more; what is left in the blocks that files have begun can still be written."""
     fill_disk(Path(plan.where))
+
+
+def use_up_files(plan: Plan) -> None:
+    """Make files until no more can be made."""
+    number = 0
+    while True:
+        number += 1
+        try:
+            os.close(os.open(f"{plan.where}/ballast-{number}", os.O_WRONLY | os.O_CREAT, 0o600))
+        except OSError:
+            return
 
 
 def set_clock_back(plan: Plan) -> None:
@@ -210,6 +222,7 @@ _DEEDS: dict[str, Callable[[Plan], None]] = {
     "workers": kill_workers,
     "template": kill_template,
     "fill": fill,
+    "files": use_up_files,
     "clock": set_clock_back,
 }
 
