@@ -154,3 +154,25 @@ async def test_events_come_back_as_they_were_written(tmp_path: Path) -> None:
     found = list(read(tmp_path))
     assert found[1:-1] == events
     assert texts(found) == ["Opened", "Added", "Annotated", "Failed", "Closed"]
+
+
+@pytest.mark.parametrize("when", range(6))
+async def test_a_log_that_grows_while_it_is_read_is_not_taken_for_damaged(when: int) -> None:
+    disk = Disk()
+    log = await write_log(LOG, [2], files=disk)
+    for text in ("a", "b", "c"):
+        await log.append([said(text), said(text)])
+    entry = disk.files[segment(LOG, 1)]
+    data = bytes(entry.data)
+    del entry.data[data.index(b'{"seq":4') + 10 :]
+    left = [when]
+
+    def grow(what: str, _path: Path) -> None:
+        """The leader writes two groups and a half before this read."""
+        if what == "read" and left[0] == 0:
+            entry.data[:] = data
+        left[0] -= what == "read"
+
+    disk.before = grow
+    found = [event.seq for event in read(LOG, files=disk)]
+    assert found in ([1, 2, 3], list(range(1, 10)))
