@@ -218,7 +218,7 @@ def _checked_variable(owner: str, name: Any) -> str:
 
 def _plain_body(program: Program) -> bytes:
     """The body for the agent, where nothing needs Python to prepare or to collect; else empty."""
-    if program.inputs or program.outputs or program.stdout or program.stderr or program.cwd:
+    if program.inputs or program.outputs or program.stdout or program.stderr or program.cwd is not None:
         return b""
     if program.stdin is not None and not isinstance(program.stdin, str | bytes):
         return b""
