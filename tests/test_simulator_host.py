@@ -51,7 +51,7 @@ class Lab:
         if self.running[attempt.key] > 1:
             self.violations.append(f"{attempt.key} runs twice")
 
-    def body_ended(self, key: str) -> None:
+    def body_ended(self, key: str, outcome: Outcome | None) -> None:
         self.running[key] -= 1
 
     def _body(self, attempt: Attempt) -> Outcome:

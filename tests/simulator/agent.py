@@ -122,6 +122,7 @@ class AgentLife:
             for each in heard:
                 each()
             self._agent.turn()
+            self._settle()
             if self._leaving:
                 self._agent.leave()
                 self._end("leaves")
@@ -130,6 +131,12 @@ class AgentLife:
         except Exception as error:  # noqa: BLE001 - whatever it is, a real agent would be dead now
             self._host.troubles.append(error)
             self.kill()
+
+    def _settle(self) -> None:
+        """What has ended in this turn is in the journal now, if that can be written."""
+        if not self._agent._trouble:
+            self._host.settled.update(self._bodies.finished)
+            self._bodies.finished.clear()
 
     def post(self, action: Callable[[], None]) -> None:
         """Have it hear of something; nothing if it is dead."""

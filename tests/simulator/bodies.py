@@ -30,6 +30,8 @@ class Body:
         self._heard = heard
         host.bodies[self.pid] = self
         host.observer.body_started(attempt)
+        if attempt.key in host.settled:
+            host.observer.violations.append(f"{attempt.key} runs again, and the journal says that it is over")
         host.world.soon(host.weather.longest, self._return)
 
     @property
@@ -47,12 +49,12 @@ class Body:
 
     def _end(self, outcome: Outcome | None) -> None:
         del self._host.bodies[self.pid]
-        self._host.observer.body_ended(self.attempt.key)
+        self._host.observer.body_ended(self.attempt.key, outcome)
         self._heard(outcome)
 
 
 class Bodies:
-    """All attempts that one agent has let in."""
+    """All attempts that one agent has let in. `finished`: those that ended in this turn."""
 
     listener: Listener
 
@@ -64,6 +66,7 @@ class Bodies:
         self._tasks: dict[str, Task] = {}
         self._bodies: dict[str, Body] = {}
         self._ending: dict[str, tuple[Task, float]] = {}
+        self.finished: list[str] = []
 
     # Asked by the agent ---------------------------------------------------------------------------------------
 
@@ -179,4 +182,5 @@ class Bodies:
         self._bodies.pop(task.key, None)
         task.phase = Phase.ENDED
         task.outcome = msgspec.structs.replace(verdict, key=task.key, host=self._host.name, ended=self._world.clock())
+        self.finished.append(task.key)
         self.listener.finished(task, task.outcome)

@@ -39,8 +39,8 @@ class Observer(Protocol):
     def body_started(self, attempt: Attempt) -> None:
         """It begins to run."""
 
-    def body_ended(self, key: str) -> None:
-        """It does not run any more."""
+    def body_ended(self, key: str, outcome: Outcome | None) -> None:
+        """It does not run any more. `outcome`: of a body that returned; None: it was killed."""
 
 
 @dataclasses.dataclass
@@ -66,6 +66,7 @@ class Host:
 
     `agent`     the one that lives, if one does
     `bodies`    those that run, by pid
+    `settled`   keys of attempts that are over, as the journal says; while there is power, they never run again
     `troubles`  what agents have died of by themselves: each is a defect
     """
 
@@ -93,6 +94,7 @@ class Host:
         self.agent: AgentLife | None = None
         self.bodies: dict[int, Body] = {}
         self.acknowledged: set[str] = set()
+        self.settled: set[str] = set()
         self.troubles: list[Exception] = []
         self.boots = 1
         self.booted = 0.0
@@ -204,6 +206,7 @@ class Host:
         self.kill_agent()
         for body in list(self.bodies.values()):
             body.kill()
+        self.settled.clear()
         self.boots += 1
         self.booted = self.world.now
 
