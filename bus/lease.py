@@ -85,8 +85,8 @@ def alive(holder: Holder) -> bool:
         os.kill(holder.pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:
-        return True
+    except PermissionError:  # somebody else's
+        pass
     state, began = _stat(holder.pid)
     return state not in ("Z", "X") and (0 in (began, holder.began) or began == holder.began)
 

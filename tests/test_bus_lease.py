@@ -124,7 +124,10 @@ def test_a_process_of_somebody_else_is_alive(monkeypatch: pytest.MonkeyPatch) ->
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", kill)
-    assert alive(Holder("here", 2**30))
+    assert alive(Holder("here", 2**30)), "it cannot be looked at"
+    me = this_process()
+    assert alive(me)
+    assert not alive(msgspec.structs.replace(me, began=me.began - 1))
 
 
 def test_where_proc_tells_nothing_a_process_counts_by_its_pid(monkeypatch: pytest.MonkeyPatch) -> None:
