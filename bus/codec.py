@@ -131,7 +131,7 @@ class Codec:
         """Events of `block`, whose lines (checked to be intact, without newlines) are `lines`."""
         try:
             events = self._decoder.decode_lines(block)
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):  # msgspec's own, of text that is not UTF-8, of lists in lists in lists …
             return [self._decode_slowly(line) for line in lines]
         if self._plain and _VERSION not in block:  # in nobody's text: a quote in a text is escaped
             return events
@@ -165,7 +165,7 @@ class Codec:
         try:
             raw = msgspec.json.decode(line, type=dict[str, Any])
             envelope = msgspec.convert(raw, _Envelope)
-        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        except (ValueError, RecursionError) as e:
             raise BadLine(f"no line of a log: {e}") from e
         version = envelope.v
         while (up := self._upcasters.get((raw["type"], version))) is not None:
@@ -175,7 +175,7 @@ class Codec:
             return envelope.unknown(line)
         try:
             return self._decoder.decode(self._encoder.encode(raw))
-        except msgspec.DecodeError as e:
+        except (ValueError, RecursionError) as e:
             raise BadLine(f"the event {raw['type']} cannot be understood: {e}") from e
 
 

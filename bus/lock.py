@@ -265,5 +265,5 @@ def _opened(path: Path) -> Iterator[int]:
 def _signature(handle: int) -> Holder | None:
     try:
         return msgspec.json.decode(os.pread(handle, 4096, 0), type=Holder)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError):  # msgspec's own errors, and text that is not UTF-8
         return None

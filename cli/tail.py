@@ -126,7 +126,7 @@ def job_of(event: Event) -> int:
     if isinstance(event, Unknown):
         try:
             return msgspec.json.decode(event.raw, type=_WithJob).job
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):
             return 0
     job = getattr(event, "job", 0)
     return job if isinstance(job, int) else 0

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import msgspec
-
 from orch.adapters.contract import Update
 from orch.agent import protocol
 from orch.agent.model import Run
@@ -81,7 +79,7 @@ class Connection:
                 return
             try:
                 message = protocol.from_leader(each)
-            except (msgspec.DecodeError, RecursionError) as error:  # the latter for nested ones
+            except (ValueError, RecursionError) as error:
                 self.refuse(f"the agent does not understand: {error}")
                 return
             self._service.heard(self, message)

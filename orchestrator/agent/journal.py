@@ -195,6 +195,6 @@ def _next(data: bytes, at: int) -> Record | None:
         return None
     try:
         record: Record = _decode(body)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return None
     return record

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from orch.agent import paths, protocol
 from orch.errors import AdapterError
 
@@ -22,6 +20,6 @@ def ask(store: str, key: str) -> protocol.Answer | None:
                 for each in frames.feed(data):
                     answer = protocol.from_agent(each)
                     return answer if isinstance(answer, protocol.Answer) and answer.known else None
-    except (AdapterError, OSError, msgspec.DecodeError):
+    except (AdapterError, OSError, ValueError):
         return None
     return None

@@ -115,13 +115,13 @@ def frame(message: FromLeader | FromAgent) -> bytes:
 
 
 def from_leader(data: bytes | memoryview) -> FromLeader:
-    """The message in a frame. Raises `msgspec.DecodeError`."""
+    """The message in a frame. Raises `ValueError` (msgspec's own are), `RecursionError`."""
     message: FromLeader = _from_leader.decode(data)
     return message
 
 
 def from_agent(data: bytes | memoryview) -> FromAgent:
-    """The message in a frame. Raises `msgspec.DecodeError`."""
+    """The message in a frame. Raises `ValueError` (msgspec's own are), `RecursionError`."""
     message: FromAgent = _from_agent.decode(data)
     return message
 

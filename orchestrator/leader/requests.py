@@ -59,7 +59,7 @@ def read_requests(root: Path) -> list[Request]:
     for entry in files:
         try:
             request = msgspec.json.decode(Path(entry.path).read_bytes(), type=Request)
-        except (OSError, msgspec.DecodeError, RecursionError):  # the last for nested ones
+        except (OSError, ValueError, RecursionError):  # the last for lists in lists in lists …
             continue
         found.append(msgspec.structs.replace(request, file=entry.path))
     return found

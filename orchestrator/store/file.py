@@ -192,7 +192,7 @@ class FileStore:
         try:
             marker = msgspec.json.decode(self.read_bytes(MARKER), type=dict[str, int | str])
             version = marker["format"]
-        except (msgspec.DecodeError, KeyError) as error:
+        except (ValueError, KeyError, RecursionError) as error:
             raise StoreError(f"{self.root / MARKER} cannot be read: is {self.root} a store of orch?") from error
         if version != FORMAT:
             raise StoreError(

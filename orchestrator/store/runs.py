@@ -74,6 +74,6 @@ def _created(store: FileStore, run: str) -> str:
             line = file.readline(64 * 1024)
         try:
             return msgspec.json.decode(line, type=_FirstLine).time
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):
             continue  # a claim that was never made good
     return ""

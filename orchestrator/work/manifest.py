@@ -44,7 +44,7 @@ def read_manifest(bundle: str) -> Manifest:
     try:
         with open(path, "rb") as file:
             manifest = msgspec.json.decode(file.read(), type=Manifest)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WorkflowError(f"the workflow's code cannot be read: {path}: {error}") from error
     if manifest.format != 1:
         raise WorkflowError(f"{path} has format {manifest.format}, which a newer version of orch has written")
