@@ -30,6 +30,9 @@ from support.saboteur import agent_of
 
 SABOTEUR = [sys.executable, "-P", str(Path(__file__).parent / "saboteur.py")]
 FLOW = Path(__file__).parent.parent / "flows" / "mixed.py"
+FAULTY = Path(__file__).parent / "faulty"
+"""For PYTHONPATH: see its `sitecustomize`."""
+
 NIGHTLY = os.environ.get("ORCH_NIGHTLY") == "1"
 """Every boundary for everybody, instead of a sample."""
 

@@ -12,7 +12,7 @@ PLAN is JSON. The log's file operations are wrapped, and so a fault comes at an 
     do       a list of: leader, agent, workers, template: kill them (SIGKILL); stop: SIGSTOP to itself;
              fill: leave no room on the disk of `where`; files: nor for a new file there;
              clock: the clock goes back by `seconds`
-    operation, error    instead: this operation of the log (write, sync …) fails with this errno from then on
+    operation, error    instead: this operation of the log (write, sync …) fails with this errno from then on, or `once`
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True):
     own: bool = False
     operation: str = ""
     error: str = "EIO"
+    once: bool = False
     store: str = ""
     run: str = ""
     where: str = ""
@@ -150,7 +151,7 @@ class Sabotaged(RealFiles):
     def _count(self, operation: str) -> None:
         if operation == self.plan.operation:
             self.calls += 1
-            if self.calls >= self.plan.at:
+            if self.calls == self.plan.at or (self.calls > self.plan.at and not self.plan.once):
                 number = getattr(errno, self.plan.error)
                 raise OSError(number, os.strerror(number))
 
