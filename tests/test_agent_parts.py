@@ -34,7 +34,7 @@ def _outcome(key: str) -> Outcome:
 
 
 def _journal(path: Path) -> Journal:
-    return Journal(StoredFile(str(path)), "boot", 7)
+    return Journal(StoredFile(str(path), str(path.parent)), "boot", 7)
 
 
 def _filled(path: Path) -> bytes:
@@ -172,7 +172,7 @@ def test_after_a_failed_sync_the_journal_is_written_anew(tmp_path: Path, monkeyp
 
 def test_a_journal_that_cannot_be_written_anew_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "journal"
-    storage = StoredFile(str(path))
+    storage = StoredFile(str(path), str(tmp_path))
     assert storage.append(b"before") == 6
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", lambda *_: os.stat(tmp_path / "nothing there"))
@@ -184,6 +184,29 @@ def test_a_journal_that_cannot_be_written_anew_is_as_it_was(tmp_path: Path, monk
     assert storage.append(b", after") == 7
     storage.close()
     assert path.read_bytes() == b"anew, after"
+
+
+def test_the_name_of_a_journal_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those of the directories that were made for it: else a power cut takes the synced file away."""
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{file}"), tmp_path))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (tmp_path / "store/agents/host").mkdir(parents=True)
+    path = str(tmp_path / "store/agents/host/journal")
+    storage = StoredFile(path, str(tmp_path / "store"))
+    assert synced == ["store/agents/host", "store/agents", "store"]
+    synced.clear()
+    storage.replace(b"anew")
+    assert synced == ["store/agents/host/journal.new", "store/agents/host"]
+    storage.close()
+    synced.clear()
+    StoredFile(path, str(tmp_path / "store")).close()
+    assert synced == []
 
 
 # Admission -------------------------------------------------------------------------------------------------------

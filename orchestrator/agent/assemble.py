@@ -53,7 +53,7 @@ def assemble(store: str, runtime: str, listening: socket.socket, linger: float) 
         rooms=rooms,
         execution=execution,
         admission=execution.admission,
-        journal=Journal(StoredFile(os.path.join(agent_directory(store), JOURNAL)), boot_id(), os.getpid()),
+        journal=Journal(StoredFile(os.path.join(agent_directory(store), JOURNAL), store), boot_id(), os.getpid()),
         leftovers=RealLeftovers(name),
         latest_epoch=lambda run: latest_epoch(store, run),
         running=Monitor(loop, execution).wake,

@@ -29,14 +29,14 @@ class Storage(Protocol):
 
 
 class StoredFile:
-    """A file (mode 0600), made if there is none, and its name durable then."""
+    """A file (mode 0600) below the directory `root`. It is made if there is none, and the way to it durable then."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, root: str) -> None:
         self._path = path
         is_new = not os.path.exists(path)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if is_new:
-            self._sync_name()
+            _sync_way(os.path.dirname(path), root)
 
     def load(self) -> bytes:
         """All that is in it."""
@@ -69,18 +69,26 @@ class StoredFile:
             raise
         os.close(self._file)
         self._file = file
-        self._sync_name()
+        _sync_directory(os.path.dirname(self._path))
 
     def close(self) -> None:
         """Close it."""
         os.close(self._file)
 
-    def _sync_name(self) -> None:
-        directory = os.open(os.path.dirname(self._path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+
+def _sync_way(directory: str, root: str) -> None:
+    """What was made between `root` and here may be as new as the file."""
+    _sync_directory(directory)
+    if directory not in {root, os.path.dirname(directory)}:
+        _sync_way(os.path.dirname(directory), root)
+
+
+def _sync_directory(path: str) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _write_all(file: int, data: bytes) -> None:
