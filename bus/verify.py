@@ -186,12 +186,12 @@ class Verification:
 
     def _note_others(self) -> None:
         """Segments that nothing leads to."""
-        for kind, found in (("void", self._layout.void), ("claim", self._layout.claims)):
-            for epoch in found:
-                path = self._directory / segment_name(epoch)
-                with trouble("read", path), opened_file(path, self._files) as handle:
-                    size = self._files.size(handle)
-                self.parts[epoch] = Part(path, epoch, "claim" if kind == "claim" else "void", void=size)
+        for epoch in (*self._layout.void, *self._layout.claims):
+            path = self._directory / segment_name(epoch)
+            with trouble("read", path), opened_file(path, self._files) as handle:
+                size = self._files.size(handle)
+            claim = not size or epoch in self._layout.claims
+            self.parts[epoch] = Part(path, epoch, "claim" if claim else "void", void=size)
 
     # Line by line ---------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "pause": ("orch.cli.control", "start no more jobs"),
     "resume": ("orch.cli.control", "start jobs again after pause"),
     "cancel": ("orch.cli.control", "end a run for good"),
+    "log": ("orch.cli.log", "verify, repair or export a run's log"),
     "clean": ("orch.cli.clean", "delete a run, or what no run needs"),
 }
 """Module and one line of help of each command. A module has an `app` that the command is declared in."""
@@ -70,7 +71,10 @@ def dispatch(arguments: Sequence[str], *, alone: bool = False) -> int:
         raise UsageError(f"orch has no command {name!r}{did_you_mean(name, COMMANDS)}; see: orch --help")
     from orch.cli.parser import call
 
-    return call(importlib.import_module(COMMANDS[name][0]).app, name, rest)
+    module = importlib.import_module(COMMANDS[name][0])
+    if name == "log":
+        name, rest = module.choose(rest)
+    return call(module.app, name, rest)
 
 
 def _wants_planner(arguments: Sequence[str]) -> bool:

@@ -124,6 +124,12 @@ class Repair(msgspec.Struct, frozen=True):
     aside: Path | None = None
     state: State | None = None
 
+    @property
+    def shortened(self) -> Path | None:
+        """The segment that keeps its beginning, of those that are changed."""
+        end = self.audit.end
+        return end.path if end and end.path in self.changed else None
+
 
 def mend(directory: Path, stamp: str, *, dry_run: bool = False, progress: Progress = lambda _: None) -> Repair:
     """Cut a damaged log back to what is whole and legal. The run's lock must be held. A whole log is left as it is.
