@@ -145,7 +145,7 @@ def running(state: State, now: str) -> Iterator[str]:
     rows = [row for row in (state.jobs[job] for job in state.live) if row.state is S.RUNNING]
     rows.sort(key=lambda row: row.times[S.RUNNING])
     for row in rows[:MOST_RUNNING]:
-        since = max(0.0, seconds_since(row.times[S.RUNNING], now))
+        since = seconds_since(row.times[S.RUNNING], now)
         yield f"  running  {row.label} {format_duration(since)}"
     if len(rows) > MOST_RUNNING:
         yield f"           and {len(rows) - MOST_RUNNING} more"

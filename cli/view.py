@@ -126,5 +126,5 @@ def _time(state: State, row: Job, status: JobStatus) -> str:
     """How long it has run."""
     if row.state in LIVE:
         since = row.times.get(JobState.RUNNING) if row.state is JobState.RUNNING else None
-        return format_duration(max(0.0, seconds_since(since, state.time))) if since else ""
+        return format_duration(seconds_since(since, state.time)) if since else ""
     return format_duration(status.wall) if status.wall else ""

@@ -115,5 +115,5 @@ def _end(row: Job) -> str:
 
 
 def seconds_since(time: str, now: str) -> float:
-    """Seconds between two times of the log."""
-    return (dt.datetime.fromisoformat(now) - dt.datetime.fromisoformat(time)).total_seconds()
+    """Seconds between two times of the log; none, if a clock was set back meanwhile."""
+    return max(0.0, (dt.datetime.fromisoformat(now) - dt.datetime.fromisoformat(time)).total_seconds())

@@ -73,7 +73,7 @@ class Case:
         """A command line that carries it on."""
         return ["replay", self.run, "--restart", "--quiet", "--store", str(self.store), *options]
 
-    def call(self, words: Sequence[str], timeout: float = PATIENCE, **env: str) -> subprocess.CompletedProcess[str]:
+    def call(self, words: Sequence[str], **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command line of which `sabotage` has made the beginning."""
         return subprocess.run(
             words,
@@ -82,7 +82,7 @@ class Case:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE,
             check=False,
         )
 

@@ -11,7 +11,7 @@ PLAN is JSON. The log's file operations are wrapped, and so a fault comes at an 
              checked   it has, and not yet acted
     do       a list of: leader, agent, workers, template: kill them (SIGKILL); stop: SIGSTOP to itself;
              fill: leave no room on the disk of `where`; files: nor for a new file there;
-             clock: the clock goes back by `seconds`
+             clock: this process' clock goes back by `seconds`; touch: make the file `where`
     operation, error    instead: this operation of the log (write, sync …) fails with this errno from then on, or `once`
 """
 
@@ -216,6 +216,11 @@ def set_clock_back(plan: Plan) -> None:
     set_clock(-plan.seconds)
 
 
+def touch(plan: Plan) -> None:
+    """Pull the trigger of another process."""
+    Path(plan.where).touch()
+
+
 _DEEDS: dict[str, Callable[[Plan], None]] = {
     "leader": kill_leader,
     "stop": stop_leader,
@@ -225,6 +230,7 @@ _DEEDS: dict[str, Callable[[Plan], None]] = {
     "fill": fill,
     "files": use_up_files,
     "clock": set_clock_back,
+    "touch": touch,
 }
 
 
