@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 import typer
 
 from orch.cli.common import find_log, find_store, say, store_hint
-from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, command
+from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, command, words
 from orch.cli.usage import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -283,3 +284,46 @@ def _results(done: Repair, again: str) -> str:
     some = ", ".join(map(str, jobs[:10])) + (f" and {len(jobs) - 10} more" if len(jobs) > 10 else "")
     least = "at least " if done.lost.unreadable else ""
     return f"lost results: {least}{_many(len(jobs), 'job')} ({some}); they run again when the run is carried on{on}"
+
+
+# Export ----------------------------------------------------------------------------------------------------------
+
+_FORMATS = ("json", "sqlite")
+
+
+@command(app, "log export", "[OPTIONS] [RUN]")
+def export(
+    run: RunId = None,
+    *,
+    store: Store = STORE,
+    _level: LogLevel = "warning",
+    form: Annotated[
+        str, typer.Option("--format", metavar="json|sqlite", help="JSON Lines, or a database", **words(_FORMATS))
+    ] = "json",
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", metavar="FILE", show_default=False, help="write to FILE, at once or not at all"),
+    ] = "",
+) -> int:
+    """The events of a run (default: the newest) for other tools, with all their fields.
+
+    JSON Lines go to stdout unless there is a FILE, a database needs one. What FILE was before is replaced at the end.
+    """
+    from orch.export import in_place, write_json
+
+    if form == "sqlite" and not output:
+        raise UsageError("orch log export: a database is a file: name it with --output FILE")
+    directory, _ = find_log(store, run)
+    with _progress("exported") as progress:
+        if not output:
+            write_json(directory, sys.stdout, progress)
+            return 0
+        with in_place(Path(output)) as temporary:
+            if form == "sqlite":
+                from orch.database import write_database
+
+                write_database(directory, temporary, progress)
+            else:
+                with temporary.open("w", encoding="utf-8") as file:
+                    write_json(directory, file, progress)
+    return 0
