@@ -113,12 +113,7 @@ def _bundles(store: FileStore, used: set[str], report: Report, oldest: float) ->
 
 def _leftovers(store: FileStore, report: Report, oldest: float) -> None:
     """Temporary files, and what is left of runs that were being deleted."""
-    tops = set()
-    for path in store.leftovers():
-        parts = path.split("/")
-        first = next(number for number, part in enumerate(parts) if part.startswith(TEMPORARY))
-        tops.add("/".join(parts[: first + 1]))
-    for path in sorted(tops):
+    for path in list(store.leftovers()):
         if store.local_path(path).is_dir():
             _delete_tree(store, path, report, oldest)
         else:

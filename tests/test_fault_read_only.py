@@ -78,8 +78,8 @@ def test_its_directories_deny_it(tmp_path: Path) -> None:
     files = [path for path in case.store.rglob("*") if path.is_file()]
     modes = {path: path.stat().st_mode for path in [*files, *directories]}
     try:
-        for path in modes:
-            path.chmod(modes[path] & ~0o222)
+        for path, mode in modes.items():
+            path.chmod(mode & ~0o222)
         check(case, *(UNPRIVILEGED if os.geteuid() == 0 else []))
     finally:
         for path in reversed(modes):

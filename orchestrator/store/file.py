@@ -177,7 +177,7 @@ class FileStore:
         yield from (path for path in self._files(prefix) if TEMPORARY not in path)
 
     def leftovers(self, prefix: str = "") -> Iterator[str]:
-        """Paths of temporary files in the directory `prefix` and below: of writers that died, or still write."""
+        """Temporary files and directories below `prefix`: of writers and deleters that died, or are still at it."""
         yield from (path for path in self._files(prefix) if TEMPORARY in path)
 
     # Inside ---------------------------------------------------------------------------------------------------
@@ -200,7 +200,10 @@ class FileStore:
             )
 
     def _files(self, prefix: str) -> Iterator[str]:
-        """Files below `prefix`. Directories that vanish while they are walked are as good as empty."""
+        """Files below `prefix`. A temporary directory, whatever is in it, is one of them.
+
+        Directories that vanish while they are walked are as good as empty.
+        """
         waiting = [prefix.rstrip("/")]
         while waiting:
             current = waiting.pop()
@@ -211,9 +214,12 @@ class FileStore:
                         found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in scan)
                 except (FileNotFoundError, NotADirectoryError):
                     continue
-            names = [(f"{current}/{name}" if current else name, is_directory) for name, is_directory in found]
-            yield from (name for name, is_directory in names if not is_directory)
-            waiting.extend(name for name, is_directory in reversed(names) if is_directory)
+            names = [
+                (f"{current}/{name}" if current else name, is_directory and not name.startswith(TEMPORARY))
+                for name, is_directory in found
+            ]
+            yield from (name for name, goes_on in names if not goes_on)
+            waiting.extend(name for name, goes_on in reversed(names) if goes_on)
 
     def _make_directories(self, directory: Path, *, sync: bool) -> None:
         """Make `directory` and what is missing above it; each new name is synced."""

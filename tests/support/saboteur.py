@@ -12,6 +12,7 @@ PLAN is JSON. The log's file operations are wrapped, and so a fault comes at an 
     do       a list of: leader, agent, workers, template: kill them (SIGKILL); stop: SIGSTOP to itself;
              fill: leave no room on the disk of `where`; files: nor for a new file there;
              clock: this process' clock goes back by `seconds`; touch: make the file `where`
+    audit    instead: the leader is killed before the `at`-th change of the file system, whatever it changes
     operation, error    instead: this operation of the log (write, sync …) fails with this errno from then on, or `once`
 """
 
@@ -48,6 +49,7 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True):
     operation: str = ""
     error: str = "EIO"
     once: bool = False
+    audit: bool = False
     store: str = ""
     run: str = ""
     where: str = ""
@@ -294,8 +296,29 @@ def _kill(pid: int) -> None:
         poll.poll(10_000)
 
 
+CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod", "fcntl.flock"}
+"""Audit events (sys.addaudithook) of what changes names or files; `open` does where it creates or writes."""
+
+
+def kill_at_change(plan: Plan) -> None:
+    """Before the `at`-th call that changes something below the store, this process is killed."""
+    count = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        if event in CHANGES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+            count += event == "fcntl.flock" or not str(arguments[0]).startswith("/dev/")
+            if count == plan.at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
 def install(plan: Plan) -> None:
     """From here on, the log's files are sabotaged."""
+    if plan.audit:
+        kill_at_change(plan)
+        return
     REAL.__class__ = Sabotaged  # the object is the default of functions everywhere
     sabotaged: Any = REAL
     sabotaged.begin(plan, actor(plan))
