@@ -18,7 +18,7 @@ from orch.adapters.local import LocalSession
 from orch.agent.admission import Totals
 from orch.attempt import Attempt, Outcome, Reason
 from orch.bus.events import EMPTY, Blob, Resources
-from orch.errors import Fenced
+from orch.errors import AdapterError, Fenced
 
 RUN = "run"
 SEEDS = range(15)
@@ -99,15 +99,23 @@ class Leader:
         self.process.run(self._main())
 
     async def _main(self) -> None:
-        try:
-            session = await self.lab.host.connect(self.process, RUN, self.epoch)
-            self.session = session
-            async for batch in session.updates():
-                self.updates += batch
-                for each in batch:
-                    await self._heard(session, each)
-        except Fenced as error:
-            self.error = error
+        while self.error is None:
+            try:
+                await self._lead()
+            except Fenced as error:
+                self.error = error
+            except AdapterError:  # its user carries on
+                self.session = None
+
+    async def _lead(self) -> None:
+        session = self.session = await self.lab.host.connect(self.process, RUN, self.epoch)
+        if self.attempts:
+            self.ask += 1
+            await session.find(list(self.attempts), self.ask)
+        async for batch in session.updates():
+            self.updates += batch
+            for each in batch:
+                await self._heard(session, each)
 
     async def _heard(self, session: LocalSession, update: Update) -> None:
         if isinstance(update, Finished):
