@@ -146,7 +146,7 @@ class LocalSession:
 
     async def _greet(self, link: Link, runtime: str) -> protocol.Welcome | None:
         """Say hello; None if the agent hangs up instead of answering. Raises `Fenced` and `AdapterError`."""
-        link.send(protocol.Hello(self._info, runtime))
+        link.send(protocol.Hello.of(self._info, runtime))
         try:
             async with asyncio.timeout(_PATIENCE):
                 first = await link.first

@@ -46,5 +46,23 @@ def abroad(environment: Mapping[str, str], named: Collection[str] = ()) -> dict[
     return {name: value for name, value in environment.items() if name in named or _travels(name)}
 
 
+def packed(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` as text that messages can hold: bytes that are no text are allowed in it, but not in UTF-8."""
+    return {_packed(name): _packed(value) for name, value in environment.items()}
+
+
+def unpacked(environment: Mapping[str, str]) -> dict[str, str]:
+    """The reverse of `packed`."""
+    return {_unpacked(name): _unpacked(value) for name, value in environment.items()}
+
+
+def _packed(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _unpacked(text: str) -> str:
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
 def _travels(name: str) -> bool:
     return not is_secret(name) and _HERE.fullmatch(name) is None and _PLAIN.fullmatch(name) is not None

@@ -15,6 +15,7 @@ import msgspec
 from orch import errors
 from orch.attempt import Place, Plan
 from orch.authoring.pickling import dumps, explain
+from orch.environment import packed
 from orch.errors import WorkflowError
 from orch.planner_process import PlannerProcess, take
 from orch.work.framing import HEADER, Answer, Describe, Described, Load, Made, MakePlan, Request, Trouble, encode
@@ -57,7 +58,7 @@ class Planner:
                 tasks.start_soon(planner._drain)
                 try:
                     with contextlib.suppress(BrokenPipeError):  # the first question finds out
-                        await planner._process.send(encode(Load(os.fspath(bundle), dict(environment), cwd)))
+                        await planner._process.send(encode(Load(os.fspath(bundle), packed(environment), cwd)))
                     yield planner
                 finally:
                     with anyio.CancelScope(shield=True):

@@ -15,6 +15,7 @@ from support.command import orch
 from support.security import everything, start
 
 from orch.adapters.contract import RunInfo
+from orch.agent import protocol
 from orch.agent.protocol import Hello
 from orch.authoring.commands import command
 from orch.environment import abroad, inherited
@@ -69,8 +70,8 @@ async def test_values_of_the_environment_stay_in_it(tmp_path: Path, values: dict
     where = ["--store", "s", "--work-dir", "w", "--set-env", "NAMED", "--log-level", "debug"]
     options = [*where, "--log-file", "log.json"]
     said: list[str] = []
-    run = start("run", "--run-id", "r", *options, FLOW, "--where", tmp_path, cwd=tmp_path)
-    with run, anyio.fail_after(90):
+    begun = start("run", "--run-id", "r", *options, FLOW, "--where", tmp_path, cwd=tmp_path)
+    with begun as run, anyio.fail_after(90):
         while not (tmp_path / "waits").exists():
             assert not leaks(values, roots=[]), "in a command line"
             await anyio.sleep(0.01)
@@ -131,7 +132,7 @@ def test_messages_with_an_environment_do_not_show_it() -> None:
 
 def test_no_other_message_has_an_environment() -> None:
     """A new one that does gets a `__repr__`, and a line above."""
-    from orch.agent import inside, protocol
+    from orch.agent import inside
     from orch.attempt import CommandSpec
     from orch.work import framing
 
@@ -140,6 +141,14 @@ def test_no_other_message_has_an_environment() -> None:
         for kind in vars(module).values():
             if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in known:
                 assert not {"environment", "env", "environ"} & set(kind.__struct_fields__), kind
+
+
+@pytest.mark.parametrize("value", ["", "plain", "ä日\U0001f600", os.fsdecode(b"\xff\xc3\xa4"), "a\nb"])
+def test_an_environment_is_the_same_after_it_has_travelled(value: str) -> None:
+    info = RunInfo(run="r", epoch=1, store="/s", environment={"X": value, value or "Y": "z"})
+    heard = protocol.from_leader(protocol.frame(Hello.of(info, "/w"))[4:])
+    assert isinstance(heard, Hello)
+    assert heard.said() == info
 
 
 # Programs ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 from pathlib import Path
 
@@ -159,3 +160,20 @@ def test_the_search_for_shells_finds_them() -> None:
     tree = ast.parse("import os as o\nfrom subprocess import getoutput as g\no.system('x')\ng('y')\n")
     assert {name for _, name in mentions(tree)} >= {"os.system", "subprocess.getoutput"}
     assert (TOP / "orchestrator").is_dir()
+
+
+def test_an_environment_that_is_no_text_arrives_byte_for_byte(tmp_path: Path) -> None:
+    (tmp_path / "wf.py").write_text(
+        "import os, orch\n"
+        "@orch.job\ndef forked(): return os.environb[b'ODD'].hex()\n"
+        "@orch.job(isolation='pool')\ndef pooled(): return os.environb[b'ODD'].hex()\n"
+        "@orch.workflow\ndef main():\n"
+        "    program = orch.command(['sh', '-c', 'printf %s \"$ODD\" | od -An -v -tx1'])['stdout']\n"
+        "    return [os.environb[b'ODD'].hex(), forked(), pooled(), program]\n",
+        encoding="utf-8",
+    )
+    odd = b"\xffa\x80\n\xc3\xa4$(touch pwned)"
+    done = orch("run", "--store", "s", "wf.py", cwd=tmp_path, ODD=os.fsdecode(odd))
+    assert done.returncode == 0, done.stderr
+    *found, program = json.loads(done.stdout)
+    assert [*found, "".join(program.split())] == [odd.hex()] * 4

@@ -133,7 +133,7 @@ class Agent:
                 connection.close()
 
     def _hello(self, connection: Connection, message: protocol.Hello) -> None:
-        info = message.info
+        info = message.said()
         if message.version != protocol.VERSION:
             connection.refuse(f"the agent speaks version {protocol.VERSION}, and the leader {message.version}")
             return

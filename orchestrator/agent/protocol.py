@@ -9,13 +9,14 @@ import msgspec
 
 from orch.adapters.contract import RunInfo, Update
 from orch.attempt import Attempt
+from orch.environment import packed, unpacked
 
-VERSION = 1
+VERSION = 2
 """Raised with every change that an older side would not understand."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """The first message: who leads which run. The environment in it is kept in memory only.
+    """The first message: who leads which run. The environment in it is packed, and kept in memory only.
 
     `runtime` is the runtime directory that the run asked for; the agent may live in another.
     """
@@ -23,6 +24,15 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     info: RunInfo
     runtime: str
     version: int = VERSION
+
+    @classmethod
+    def of(cls, info: RunInfo, runtime: str) -> Hello:
+        """The message that says this."""
+        return cls(msgspec.structs.replace(info, environment=packed(info.environment)), runtime)
+
+    def said(self) -> RunInfo:
+        """The `info` that `of` was given."""
+        return msgspec.structs.replace(self.info, environment=unpacked(self.info.environment))
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):

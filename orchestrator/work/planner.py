@@ -17,7 +17,7 @@ from orch.attempt import Note, Plan
 from orch.authoring.collect import collect
 from orch.authoring.pickling import Unpickler, has_parts
 from orch.authoring.scope import Scope
-from orch.environment import inherited
+from orch.environment import inherited, unpacked
 from orch.errors import OrchError, WorkflowError
 from orch.work.assemble import result
 from orch.work.context import Context, Who
@@ -59,10 +59,11 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _load(request: Load) -> LoadedWorkflow | Trouble:
-    for name in os.environ.keys() - request.environment.keys():
+    environment = unpacked(request.environment)
+    for name in os.environ.keys() - environment.keys():
         del os.environ[name]
-    os.environ.update(request.environment)
-    inherited.update(request.environment)
+    os.environ.update(environment)
+    inherited.update(environment)
     if request.cwd:
         os.chdir(request.cwd)
     return _attempt(lambda: load(request.bundle))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from support.command import ORCH
+
+Started: TypeAlias = "subprocess.Popen[str]"
 
 OTHER_KIND = "root" if os.geteuid() else "not root"
 """What these tests are not."""
@@ -33,9 +37,10 @@ def as_user(kind: str) -> list[str]:
     return prefix
 
 
-def start(*args: str | Path, cwd: Path, umask: int = 0o022, kind: str = "", **env: str) -> subprocess.Popen[str]:
-    """The `orch` command, begun."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def start(*args: str | Path, cwd: Path, umask: int = 0o022, kind: str = "", **env: str) -> Iterator[Started]:
+    """The `orch` command, while the block lasts; killed at its end if it still runs."""
+    process = subprocess.Popen(
         [*as_user(kind), *ORCH, *map(str, args)],
         cwd=cwd,
         env={**os.environ, **env},
@@ -45,6 +50,12 @@ def start(*args: str | Path, cwd: Path, umask: int = 0o022, kind: str = "", **en
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def everything(root: Path) -> Iterator[Path]:
