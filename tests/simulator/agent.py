@@ -153,11 +153,12 @@ class AgentLife:
                 raise Killed
 
     def kill(self) -> None:
-        """SIGKILL. Its bodies live on for a moment."""
+        """SIGKILL. Its guardian ends the bodies in a moment; if that has died too, they live on."""
         if self.alive:
             self._end("is killed")
-            for body in list(self._host.bodies.values()):
-                self._world.soon(self._host.weather.delay, body.kill)
+            if self._world.likely(0.5):
+                for body in list(self._host.bodies.values()):
+                    self._world.soon(self._host.weather.delay, body.kill)
 
     def _end(self, how: str) -> None:
         self._world.say(self._name, how)
