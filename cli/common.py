@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orch.bus.errors import OrchError
+from orch.bus.errors import LogDamaged, OrchError
 
 if TYPE_CHECKING:
     from orch.state.model import Job, State
@@ -95,6 +95,8 @@ def _unexpected(error: BaseException, *, debug: bool) -> int:
 def _complain(error: OrchError) -> None:
     text = str(error)
     say(text if text.startswith("orch ") else f"orch: {text}")
+    if isinstance(error, LogDamaged) and error.path is not None:
+        say("all that is wrong: orch log verify · what can be got back: orch log repair --dry-run")
 
 
 def _traceback() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 app = application()
 
 DAMAGED = 4
-_SLOW = 2.0
+_SLOW = 10.0
 """Seconds after which it is said how far we are, and again after as many."""
 
 OVERVIEW = """\

@@ -126,10 +126,12 @@ class _Writer:
         value = event.value
         row = (job, attempt, event.seq, value.size, value.file, value.digest, event.alias, value.data)
         self._database.execute("INSERT INTO job_values VALUES (?,?,?,?,?,?,?,?)", row)
-        refs = ((job, n, ref) for n, ref in enumerate(event.refs))
-        self._database.executemany("INSERT INTO refs VALUES (?,?,?)", refs)
-        files = ((job, attempt, file.path, file.size, file.digest, file.directory) for file in event.files)
-        self._database.executemany("INSERT INTO files VALUES (?,?,?,?,?,?)", files)
+        if event.refs:
+            refs = ((job, n, ref) for n, ref in enumerate(event.refs))
+            self._database.executemany("INSERT INTO refs VALUES (?,?,?)", refs)
+        if event.files:
+            files = ((job, attempt, file.path, file.size, file.digest, file.directory) for file in event.files)
+            self._database.executemany("INSERT INTO files VALUES (?,?,?,?,?,?)", files)
 
     def _rows(self) -> Iterator[Job]:
         """Jobs that are committed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 
 import anyio
 import pytest
+from support.command import log_directory, orch
 from support.handmade import mixed, write_run
 from support.logs import machine, said, segment, write_log
+from support.mutations import ALONE, mutated
 
 from orch.audit import Audit, Repair, mend
 from orch.bus import events as ev
@@ -222,6 +225,32 @@ def mend_copy(directory: Path) -> Repair:
     return done
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_went_wrong_what_was_there_before_is_kept(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    original = tmp_path / "original"
+    events = three_epochs(original)
+    repaired = 0
+    for number in range(60):
+        directory = tmp_path / f"{number}" / "log"
+        shutil.copytree(original, directory)
+        path = segment(directory, rng.choice((1, 2, 3)))
+        path.write_bytes(mutated(rng, path.read_bytes(), b"", ALONE))
+        audit = Audit(directory).look()
+        before = list(read(directory, strict=False)) if audit.whole else events[: audit.end.seq if audit.end else 0]
+        try:
+            done = mend(directory, STAMP)
+        except LogDamaged:
+            assert audit.end is None
+            continue
+        repaired += done.lost is not None
+        assert list(read(directory)) == before == events[: done.kept], number
+        assert Audit(directory).look().whole
+        assert mend(directory, STAMP).lost is None
+        carried_on(directory, done.kept, 3)
+    assert repaired > 10
+
+
 # The command -----------------------------------------------------------------------------------------------------
 
 
@@ -270,5 +299,39 @@ def test_a_run_without_its_first_jobs_is_said_to_be_of_no_use(
 ) -> None:
     path = segment(write_run(tmp_path, "r", mixed()), 1)
     changed(path, lines(path)[4] + 30)
+    assert main(["status", "--store", str(tmp_path)]) == 4
+    assert "orch log repair" in capsys.readouterr().err
     assert main(["log", "repair", "--store", str(tmp_path)]) == 0
     assert "begin it anew with orch run" in capsys.readouterr().out
+
+
+WORKFLOW = """
+import orch
+
+@orch.job
+def large(n):
+    return bytes([n]) * 100_000
+
+@orch.job
+def total(parts):
+    return sum(map(len, parts))
+
+@orch.workflow
+def main():
+    return total([large(n) for n in range(3)])
+"""
+
+
+def test_a_run_that_was_repaired_is_carried_on_to_the_same_result(tmp_path: Path) -> None:
+    (tmp_path / "wf.py").write_text(WORKFLOW)
+    store = tmp_path / ".orch"
+    first = orch("run", "--run-id", "r1", "wf.py", cwd=tmp_path)
+    assert (first.returncode, first.stdout) == (0, "300000\n"), first.stderr
+    path = segment(log_directory(store, "r1"), 1)
+    changed(path, path.read_bytes().index(b'"type":"succeeded"'))
+    assert orch("replay", "--restart", cwd=tmp_path).returncode == 4
+    assert orch("log", "repair", cwd=tmp_path).returncode == 0
+    again = orch("replay", "--restart", cwd=tmp_path)
+    assert (again.returncode, again.stdout) == (0, "300000\n"), again.stderr
+    checked = orch("log", "verify", "--files", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stdout
