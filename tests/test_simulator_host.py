@@ -198,7 +198,7 @@ def test_attempts_run_once_and_their_outcomes_are_kept_until_they_are_acknowledg
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_found_stands_where_it_stands_and_the_rest_is_ended(seed: int) -> None:
-    lab = Lab(seed, Weather(delay=0.01, longest=1000.0))
+    lab = Lab(seed, Weather(delay=0.01, longest=1e9))
     first = lab.lead()
     attempts = [attempt(job) for job in (1, 2, 3, 4)]
     first.submit(*attempts)
