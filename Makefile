@@ -2,6 +2,8 @@
 #
 #   make demo    count the words of Python's standard library, show the result, say how to look at the run
 #   make test    the whole test suite               make test ARGS="-k restart"
+#   make simulate  the engine in virtual time, for TIME=60 seconds, or SEEDS=2000 stories; SEED=n shows one of them
+#   make nightly   the tests with every kill and fault there is, and an hour of simulation
 #   make lint    ruff: rules and format             make format  puts the format right
 #   make types   mypy, strict, over all code
 #   make bench   all benchmarks, as one table       make bench ARGS=--json
@@ -11,6 +13,10 @@
 
 PYTHON ?= python3
 ARGS ?=
+TIME ?= 60
+SEED ?=
+SEEDS ?=
+FIRST ?= 0
 JOBS ?= 2
 
 VENV := .venv
@@ -20,7 +26,7 @@ LINKS := .links/orch
 CODE := $(LINKS) tests benchmarks examples
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint format types bench wheel lock links clean
+.PHONY: demo test simulate nightly lint format types bench wheel lock links clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -35,6 +41,14 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+simulate: $(READY)
+	@PYTHONPATH=tests $(BIN)/python -m simulator $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS),--time $(TIME))) \
+	    --first $(FIRST) --jobs $(JOBS) $(ARGS)
+
+nightly: $(READY)
+	ORCH_NIGHTLY=1 $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(MAKE) simulate TIME=3600 FIRST=$$(date +%s)
 
 lint: $(READY)
 	$(BIN)/ruff check .

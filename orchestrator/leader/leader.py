@@ -18,7 +18,7 @@ from typing import Protocol
 import anyio
 
 from orch.adapters.contract import Capacity, Finished, Session, Unknown, Update, fits
-from orch.attempt import Attempt
+from orch.attempt import Attempt, Reason
 from orch.bus import events as ev
 from orch.errors import AdapterError
 from orch.leader.inbox import Inbox
@@ -174,6 +174,8 @@ class Leader:
         if isinstance(update, Finished):
             turn.acknowledge.append(key)
             self._asked.discard(key)
+            if update.outcome.reason is Reason.MISSING:
+                turn.cancel.append(key)  # should it come back: nobody wants it any more
         elif isinstance(update, Unknown):
             row = live_row(self.state, key)
             if row is not None and row.state is JobState.SUBMITTING:
@@ -201,8 +203,9 @@ class Leader:
             intentions.append(ev.Submitting(job=job, attempt=attempt, key=key, adapter=adapter))
         self._stage(turn, intentions)
         turn.submit.extend(decision.submit)
-        turn.cancel = [key for key in decision.cancel if key not in self._asked]
-        self._asked.update(turn.cancel)
+        cancel = [key for key in decision.cancel if key not in self._asked]
+        self._asked.update(cancel)
+        turn.cancel += cancel
         if decision.end:
             self._stage(turn, [ev.Ended(outcome=decision.end)])
         turn.last = bool(decision.end) or decision.leave

@@ -173,6 +173,7 @@ class Batch:
         """It is said to be gone, while it goes on: whatever it says later comes too late."""
         if self._known(record):
             record.missing = True
+            self.oracle.written_off(record.attempt.key)
             key = record.attempt.key
             self.say(Finished(key=key, outcome=Outcome(key=key, reason=Reason.MISSING, message="not in the queue")))
 
@@ -180,7 +181,7 @@ class Batch:
         if not self._known(record):
             return
         record.outcome = msgspec.structs.replace(outcome, key=record.attempt.key)
-        self.oracle.body_ended(record.attempt.key)
+        self.oracle.body_ended(record.attempt.key, record.outcome)
         self.say(Finished(key=record.attempt.key, outcome=record.outcome))
 
     def say(self, update: Update) -> None:

@@ -61,7 +61,8 @@ class Disk:
     def fail(self, what: str, path: Path) -> None:
         """Raise OSError if the operation fails this time."""
         if self._world.likely(self.faults.errors.get(what, 0.0)):
-            self._world.say("disk", f"{what} fails with EIO: {path.name}")
+            name = "a temporary file" if path.name.startswith(".") else path.name  # whose name is different each time
+            self._world.say("disk", f"{what} fails with EIO: {name}")
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
     def power_cut(self) -> None:

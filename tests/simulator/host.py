@@ -234,16 +234,23 @@ class WatchedSession(LocalSession):
     def __init__(self, host: Host, info: RunInfo, dial: Dial) -> None:
         super().__init__(info, dial)
         self._host = host
+        self._name = info.run
+        self._epoch = info.epoch
+
+    @property
+    def _leads(self) -> bool:
+        """Nobody listens to a leader that has been superseded, whatever it says."""
+        return self._host.latest_epoch(self._name) <= self._epoch
 
     async def submit(self, attempts: Sequence[Attempt]) -> None:
-        for attempt in attempts:
+        for attempt in attempts if self._leads else ():
             self._host.observer.submitted(attempt)
             if attempt.key in self._host.acknowledged:
                 self._host.observer.violations.append(f"{attempt.key} is handed over again, after its acknowledgement")
         await super().submit(attempts)
 
     async def acknowledge(self, keys: Sequence[str]) -> None:
-        for key in keys:
+        for key in keys if self._leads else ():
             self._host.observer.acknowledged(key)
             self._host.acknowledged.add(key)
         await super().acknowledge(keys)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from orch.attempt import Attempt
+from orch.attempt import Attempt, Outcome, Reason
 from orch.bus import events as ev
 from orch.state.decide import parse_key
 from orch.state.fold import apply
@@ -21,6 +21,7 @@ from orch.state.law import LIVE, JobState
 from orch.state.model import State
 from orch.testing.states import difference, problems, snapshot
 from simulator.disk import Disk
+from simulator.names import RUN
 
 ENDS = (ev.Succeeded, ev.Retrying, ev.Failed, ev.Cancelled)
 
@@ -48,14 +49,18 @@ class Oracle:
         self._ended: set[tuple[int, int]] = set()
         self._intended: set[str] = set()
         self._cancelling = False
+        self._lenient = False
+        self._left: dict[str, Outcome] = {}
+        self._written_off: set[str] = set()
 
     def forget(self, length: int) -> None:
         """A power cut has taken back what was not synced, as it was allowed to: only the first events are left.
 
-        Of the bodies that run nothing is known any more, since attempts may be numbered again.
+        From here on attempts may bear numbers that others had, and their bodies may run beside those.
         """
-        known = self.known[:length]
+        known, left = self.known[:length], self._left
         self.__init__(self._disk, self._root, self._most_live)  # type: ignore[misc]
+        self._left, self._lenient = left, True
         self.adopt(known)
 
     # What leaders say and do.
@@ -88,7 +93,7 @@ class Oracle:
     def acknowledged(self, key: str) -> None:
         """A leader says that it needs the outcome no more."""
         job, attempt = self._parts(key)
-        if job in self.state.live and self.state.jobs[job].attempt == attempt:
+        if job in self.state.live and self.state.jobs[job].attempt == attempt and not self._lenient:
             self._wrong(f"{key} is acknowledged, and no durable event says how it ended")
 
     def _know(self, event: ev.Event) -> None:
@@ -120,9 +125,12 @@ class Oracle:
             case ev.Requested(what="cancel"):
                 self._cancelling = True
             case ev.Restarted():
+                if self._cancelling:
+                    self._wrong(f"event {event.seq}: the run is restarted, and was to be cancelled")
+            case ev.Ended():
+                if self._cancelling and event.outcome != "cancelled":
+                    self._wrong(f"the run has {event.outcome}, and was to be cancelled")
                 self._cancelling = False
-            case ev.Ended() if self._cancelling and event.outcome != "cancelled":
-                self._wrong(f"the run has {event.outcome}, and was to be cancelled")
             case _ if isinstance(event, ENDS):
                 self._end(event)
 
@@ -138,29 +146,34 @@ class Oracle:
             if self.committed[name] > 1:
                 self._wrong(f"event {event.seq}: the body of {name} is committed a second time")
             self._stored(event, [event.value], event.files)
+            left = self._left.get(f"{RUN}.{event.job}.{event.attempt}")
+            if (left is None or left.reason is not Reason.FINISHED or left.value != event.value) and not self._lenient:
+                self._wrong(f"event {event.seq} commits what the body of that attempt has not left behind: {left}")
 
     # What happens in the batch system.
 
     def body_started(self, attempt: Attempt) -> None:
         """A body begins to run."""
         for other in self.running.values():
-            if other.job == attempt.job and not self._is_over(other.key):
+            older = other.job == attempt.job and other.attempt <= attempt.attempt
+            if older and other.key not in self._written_off and not self._lenient:
                 self._wrong(f"{attempt.key} starts while {other.key} runs, and may still commit")
         self.running[attempt.key] = attempt
 
-    def body_ended(self, key: str) -> None:
-        """A body does not run any more, however it ended."""
+    def body_ended(self, key: str, outcome: Outcome | None = None) -> None:
+        """A body does not run any more; `outcome` is what it left behind, if it came to its end."""
         self.running.pop(key, None)
+        if outcome is not None:
+            self._left[key] = outcome
+
+    def written_off(self, key: str) -> None:
+        """The batch system says that an attempt is gone, although its body may run on."""
+        self._written_off.add(key)
 
     def in_use(self) -> tuple[float, int]:
         """Cores and memory of all bodies that run."""
         wanted = [attempt.resources for attempt in self.running.values()]
         return sum(each.cores for each in wanted), sum(each.memory for each in wanted)
-
-    def _is_over(self, key: str) -> bool:
-        """Can it not commit any more?"""
-        job, attempt = self._parts(key)
-        return (job, attempt) in self._ended or attempt < self._latest.get(job, 0)
 
     # At the end.
 

@@ -20,10 +20,8 @@ from orch.store import layout
 from orch.store.disk import Disk as StoreDisk
 from orch.store.file import FileStore
 from simulator.disk import Disk
+from simulator.names import ROOT, RUN
 from simulator.world import World
-
-ROOT = "/store"
-RUN = "run"
 
 
 class Workload:

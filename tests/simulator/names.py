@@ -1,0 +1,4 @@
+"""Names that all stories share."""
+
+ROOT = "/store"
+RUN = "run"
