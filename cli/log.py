@@ -158,6 +158,8 @@ def _verified(directory: Path, name: str | None, locator: str, *, files: bool) -
     from orch.audit import Audit
     from orch.named import FileCheck
 
+    if files and name is None and directory.name != "log":
+        raise UsageError(f"orch log verify: --files needs the directory of the run, and {directory} is its log alone")
     run = name or _run_of(directory)
     check = FileCheck(directory.parent, run) if files else None
     audit = Audit(directory)
@@ -320,10 +322,16 @@ def export(
             return 0
         with in_place(Path(output)) as temporary:
             if form == "sqlite":
-                from orch.database import write_database
-
-                write_database(directory, temporary, progress)
+                _database()(directory, temporary, progress)
             else:
                 with temporary.open("w", encoding="utf-8") as file:
                     write_json(directory, file, progress)
     return 0
+
+
+def _database() -> Callable[[Path, Path, Callable[[int], None]], None]:
+    try:
+        from orch.database import write_database
+    except ImportError as error:  # some interpreters are built without it
+        raise UsageError(f"orch log export: this Python has no SQLite ({error}); use --format json") from error
+    return write_database

@@ -85,6 +85,9 @@ def write_json(directory: Path, out: TextIO, progress: Callable[[int], None] = l
 @contextlib.contextmanager
 def in_place(path: Path) -> Iterator[Path]:
     """A temporary file beside `path`, which takes its place, durably, if the block succeeds. Raises StoreError."""
+    path = Path(os.path.realpath(path))  # a link stays one; /dev/stdout is what it leads to
+    if os.path.lexists(path) and not path.is_file():
+        raise StoreError(f"cannot write {path}: it is not a file")
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
     try:
         try:

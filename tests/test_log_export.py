@@ -72,6 +72,11 @@ def test_a_file_is_replaced_at_once_or_not_at_all(tmp_path: Path, capsys: pytest
     assert main(ask) == 0
     before = out.read_text()
     assert [json.loads(line) for line in before.splitlines()] == exported(tmp_path / "s", capsys)
+    link = tmp_path / "link"
+    link.symlink_to(out)
+    assert main([*ask[:-1], str(link)]) == 0
+    assert link.is_symlink()
+    link.unlink()
     data = bytearray(path.read_bytes())
     data[2000] ^= 1
     path.write_bytes(data)
@@ -81,6 +86,8 @@ def test_a_file_is_replaced_at_once_or_not_at_all(tmp_path: Path, capsys: pytest
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.jsonl", "s"]
     assert main([*ask[:-1], str(tmp_path / "nowhere" / "x")]) == 6
     assert "cannot write" in capsys.readouterr().err
+    assert main([*ask[:-1], str(tmp_path)]) == 6
+    assert "is not a file" in capsys.readouterr().err
     assert main([*ask[:-2], "--format", "sqlite"]) == 2
 
 

@@ -211,6 +211,12 @@ def test_files_that_events_name(tmp_path: Path, capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert "its digest differs" in out
     assert "has 1 bytes instead of 10" in out
+    (tmp_path / "runs/r").rename(tmp_path / "copy")  # of the run alone
+    assert main([*ask[:-1], str(tmp_path / "copy")]) == 4
+    assert "its digest differs" in capsys.readouterr().out
+    (tmp_path / "copy/log").rename(tmp_path / "segments")
+    assert main([*ask[:-1], str(tmp_path / "segments")]) == 2
+    assert "its log alone" in capsys.readouterr().err
 
 
 def test_a_log_of_a_newer_orch_is_not_called_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
