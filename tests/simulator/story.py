@@ -110,6 +110,9 @@ class Story:
         if self.settings.durability == "relaxed":
             self.oracle.forget(len(self.events()))
             self.system.acknowledged.clear()
+            if self.over and self.oracle.state.outcome != "succeeded":
+                self.over = False
+                self.world.soon(3.0, self._carry_on)
 
     # Leaders.
 
