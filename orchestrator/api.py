@@ -358,8 +358,10 @@ class Run:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """The one error inside a task group's bundle of it."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    """The one error inside a task group's bundle of it; the first, where several tasks found out the same at once."""
+    ours = (OrchError, BaseExceptionGroup)
+    strange = isinstance(error, BaseExceptionGroup) and error.subgroup(lambda each: not isinstance(each, ours))
+    while isinstance(error, BaseExceptionGroup) and (not strange or len(error.exceptions) == 1):
         error = error.exceptions[0]
     return error
 

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from support.kills import NIGHTLY, PATIENCE, Case, agent_ends
 
+from orch.api import _root_cause
+from orch.errors import Fenced, LogTrouble
+
 
 @contextmanager
 def stopped(case: Case, at: int, when: str) -> Iterator[subprocess.Popen[str]]:
@@ -34,6 +37,14 @@ def stopped(case: Case, at: int, when: str) -> Iterator[subprocess.Popen[str]]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+def test_two_tasks_that_find_it_out_at_once_tell_it_once() -> None:
+    """The one that renews the lease, and the one that appends. A bug beside them is not hidden."""
+    group = ExceptionGroup("", [Fenced("first"), ExceptionGroup("", [LogTrouble("second")])])
+    assert str(_root_cause(group)) == "first"
+    mixed = ExceptionGroup("", [Fenced("first"), ValueError("a bug")])
+    assert _root_cause(mixed) is mixed
 
 
 @pytest.mark.parametrize("when", ["before", "torn", "behind", "synced", "checked"])
