@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import anyio
@@ -93,6 +93,11 @@ def agent_of(store: Path) -> int:
     return pid
 
 
+def numbers(events: Iterable[Succeeded | Retrying]) -> set[int]:
+    """Which `work` the jobs are, for its number is not the job's: after each twenty comes their total."""
+    return {event.job - 1 - event.job // 21 for event in events if event.job % 21}
+
+
 async def test_leader_and_agent_killed_together(tmp_path: Path) -> None:
     """What had finished is not run again; what had not, is lost, and runs again."""
     store = tmp_path / "s"
@@ -101,7 +106,7 @@ async def test_leader_and_agent_killed_together(tmp_path: Path) -> None:
         os.kill(agent_of(store), signal.SIGKILL)
         process.kill()
         process.wait()
-    finished = {event.job - 1 for event in seen if isinstance(event, Succeeded)}
+    finished = numbers(event for event in seen if isinstance(event, Succeeded))
     done = orch("replay", "r", "--restart", "--quiet", "--store", store, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == sum(range(300))
@@ -112,7 +117,7 @@ async def test_leader_and_agent_killed_together(tmp_path: Path) -> None:
     lost = [event for event in events if isinstance(event, Retrying)]
     assert lost
     assert {(event.reason, event.charged) for event in lost} == {("LOST", False)}
-    again = {event.job - 1 for event in lost}
+    again = numbers(lost)
     assert {after[job] for job in set(range(300)) - again} == {1}, "only what was lost ran again"
 
 
