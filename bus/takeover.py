@@ -86,9 +86,9 @@ def rescan(directory: Path, before: Past, files: Files) -> Past:
 def _secure(files: Files, span: Span, index: Index, end: Predecessor) -> None:
     """Make durable what we are about to build upon: written once more, and synced.
 
-    A sync alone would not do. When one fails, the kernel takes the pages for written all the same, and shows them to us;
-    the next sync has nothing to do and succeeds, and a power cut takes them away (fsync(2), "EIO"). Only the last group
-    can be like that, since each was synced before the next one was written; of a relaxed segment, anything.
+    A sync alone would not do. When one fails, the kernel takes the pages for written all the same, and shows them to
+    us; the next sync has nothing to do and succeeds, and a power cut takes them away (fsync(2), "EIO"). Only the last
+    group can be like that, since each was synced before the next one was written; of a relaxed segment, anything.
     """
     with trouble("read", span.path), opened_file(span.path, files) as handle:
         offset = index.before(end.seq)[1]

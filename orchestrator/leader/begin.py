@@ -97,7 +97,7 @@ def _prepare(store: FileStore) -> None:
         store.create()
         store.check()
     except StoreError as error:
-        raise UserError(f"{error}; choose another store with --store") from error
+        raise UserError(f"{error}, or choose another store with --store") from error
 
 
 @contextlib.contextmanager

@@ -51,6 +51,7 @@ async def carry_on(
         raise NoSuchRun(f"run {run} was interrupted before its first jobs were recorded; start it anew with orch run")
     if state.outcome == "succeeded" or (wish and state.outcome):
         return _ended(run, directory, state)
+    store.check()
     settings = from_log(state.created.settings).override(**overrides)
     news = [] if wish else [*_recoded(store, state, settings), *_exposed(store)]
     batch_system = adapter(settings.adapter)

@@ -8,7 +8,7 @@ on does not want what was wished for its past.
 from __future__ import annotations
 
 import os
-import uuid
+import uuid  # noqa: TID251 - a wish is made by a command, never by a leader
 from pathlib import Path
 
 import msgspec
