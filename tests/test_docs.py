@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)#\s]+)[^)]*\)")
+PROOF = re.compile(r"`(tests/test_\w+\.py)(?:::(\w+))?`")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,3 +98,18 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_readme_begins_with_the_two_commands() -> None:
     lines = [line.split("#")[0].strip() for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()]
     assert [line for line in lines[1:] if line][:2] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests_that_prove_something_exist(page: Path) -> None:
+    for file, name in PROOF.findall(page.read_text(encoding="utf-8")):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert not name or re.search(rf"^(async )?def {name}\(", text, re.MULTILINE), f"{page.name}: {file}::{name}"
+
+
+def test_the_guarantees_name_their_proofs() -> None:
+    """Every promise in a table has at least one."""
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "promise | proved by" not in line]
+    assert len(rows) > 20
+    assert [row for row in rows if not PROOF.search(row)] == []
