@@ -180,8 +180,10 @@ class Context:
     def _next_file(self, name: str) -> str:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise UserError(f"{name!r} cannot be the name of a stored file")
-        directory = files_dir(self.who.run, self.who.job, self.who.attempt)
-        return f"{directory}/{len(self.files)}/{name}"
+        directory, number = files_dir(self.who.run, self.who.job, self.who.attempt), len(self.files)
+        while self.store.exists(f"{directory}/{number}"):  # of an attempt of that number that the log has lost since
+            number += 1
+        return f"{directory}/{number}/{name}"
 
     @property
     def store(self) -> FileStore:
