@@ -6,7 +6,6 @@ once it listens. SIGTERM ends its attempts as lost, uncharged, and then itself; 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -39,7 +38,8 @@ def serve(store: str, runtime: str, ready: int) -> int:
         complain(str(error))
         _tell(ready, str(error).encode("utf-8", "backslashreplace"))
         return 1
-    _tell(ready, READY)
+    if not _tell(ready, READY):
+        return 1
     go_on()
     os.unlink(os.path.join(runtime, paths.SOCKET))
     listening.close()
@@ -47,11 +47,14 @@ def serve(store: str, runtime: str, ready: int) -> int:
     return 0
 
 
-def _tell(ready: int, text: bytes) -> None:
-    """Say it to whoever started this agent. If that is dead, somebody else may come."""
-    with contextlib.suppress(BrokenPipeError):
+def _tell(ready: int, text: bytes) -> bool:
+    """Say it to whoever started this agent. False if that is dead: the next one may be starting another already."""
+    try:
         os.write(ready, text)
+    except BrokenPipeError:
+        return False
     os.close(ready)
+    return True
 
 
 def _begin(store: str, runtime: str) -> tuple[int, socket.socket, Callable[[], None]]:
