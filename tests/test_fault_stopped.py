@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.kills import NIGHTLY, PATIENCE, Case, agent_ends
@@ -16,12 +17,14 @@ from support.kills import NIGHTLY, PATIENCE, Case, agent_ends
 from orch.api import _root_cause
 from orch.errors import Fenced, LogTrouble
 
+LEASE = 3.0
+
 
 @contextmanager
-def stopped(case: Case, at: int, when: str) -> Iterator[subprocess.Popen[str]]:
+def stopped(case: Case, at: int, when: str, **plan: Any) -> Iterator[subprocess.Popen[str]]:
     """A leader that has stopped itself at an event; killed at the end of the block if it still lives."""
     process = subprocess.Popen(
-        [*case.sabotage(at=at, when=when, do=["stop"]), *case.begin()],
+        [*case.sabotage(at=at, when=when, do=["stop"], **plan), *case.begin()],
         cwd=case.place,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -73,3 +76,25 @@ def test_it_wakes_up_and_finds_itself_fenced(tmp_path: Path, when: str) -> None:
             assert after.startswith(written)
             assert when not in ("before", "torn") or after != written, "it does write, too late"
             case.check_bodies(before)
+
+
+@pytest.mark.parametrize("when", ["torn", "behind"])
+def test_on_another_host_its_lease_ends(tmp_path: Path, when: str) -> None:
+    """Where there are no locks, and nobody says --take-over: the first leader is believed alive until then."""
+    case = Case(tmp_path, "r", seconds=0.02)
+    with agent_ends(tmp_path / "s"), stopped(case, 30, when, host="one", lease=LEASE) as first:
+        other = [*case.sabotage(at=10**9, host="other", lease=LEASE), *case.carry_on()]
+        refused = case.call(other)
+        assert refused.returncode == 3, refused.stderr
+        assert f"process {first.pid} on one" in refused.stderr
+        assert "its lease ends in" in refused.stderr
+        done = refused
+        while done.returncode == 3:  # each try takes its time, and the lease has an end
+            done = case.call(other)
+        case.check(done)
+        before = case.events()
+        first.send_signal(signal.SIGCONT)
+        _, err = first.communicate(timeout=PATIENCE)
+        assert first.returncode == 3, err
+        assert "another leader has taken over (epoch 2)" in err
+        assert case.events() == before

@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 from support.command import log_directory, orch, running, status, until
+from support.kills import NIGHTLY
 from support.saboteur import agent_of
 
 from orch.bus.events import Event, Retrying, Running, Succeeded
@@ -45,12 +46,12 @@ async def killed_once(place: Path, jobs: int, seconds: float, after: int) -> Non
     assert executions(place / "counts") == dict.fromkeys(range(jobs), 1)
 
 
-@pytest.mark.parametrize("batch", range(2))
-async def test_leader_killed_at_thirty_moments_of_a_run_of_300_jobs(tmp_path: Path, batch: int) -> None:
-    """300 jobs of 1 s, 66 of which are live at once, and two runs' worth of moments: 30 in all."""
+@pytest.mark.parametrize("batch", range(5 if NIGHTLY else 1))
+async def test_leader_killed_at_moments_of_a_run_of_300_jobs(tmp_path: Path, batch: int) -> None:
+    """66 jobs are live at once. Every night: thirty moments."""
     async with anyio.create_task_group() as tasks:
-        for moment in range(15):
-            after = 1 + (batch * 15 + moment) * 10
+        for moment in range(6):
+            after = 1 + (batch + moment * 5) * 10
             tasks.start_soon(killed_once, tmp_path / str(moment), 300, 4.0, after)
 
 

@@ -85,6 +85,11 @@ def mined(store: Path, trace: Path) -> None:
 
 
 LOOKS = [
+    ["log verify", "bad"],
+    ["log verify", "--files", "good"],
+    ["log repair", "--dry-run", "bad"],
+    ["log export", "good"],
+    ["log export", "--format", "sqlite", "--output", "exported.sqlite", "bad"],
     ["list"],
     ["list", "--json"],
     ["status", "bad"],
@@ -107,7 +112,7 @@ def test_looking_at_a_run_unpickles_nothing(tmp_path: Path, monkeypatch: pytest.
     trace = tmp_path / "detonated"
     mined(tmp_path / "s", trace)
     for command in LOOKS:
-        assert main([command[0], "--store", "s", *command[1:]]) == 0, command
+        assert main([*command[0].split(), "--store", "s", *command[1:]]) == 0, command
         assert not trace.exists(), command
     assert {command[0] for command in LOOKS} <= set(COMMANDS)
 

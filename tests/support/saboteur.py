@@ -13,6 +13,8 @@ PLAN is JSON. The log's file operations are wrapped, and so a fault comes at an 
              fill: leave no room on the disk of `where`; files: nor for a new file there;
              clock: this process' clock goes back by `seconds`; touch: make the file `where`
     audit    instead: the leader is killed before the `at`-th change of the file system, whatever it changes
+    host     this process takes itself to be on the host of that name, on a file system that has no locks, with leases
+             of `lease` seconds
     operation, error    instead: this operation of the log (write, sync …) fails with this errno from then on, or `once`
 """
 
@@ -54,6 +56,8 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True):
     run: str = ""
     where: str = ""
     seconds: float = 0.0
+    host: str = ""
+    lease: float = 0.0
 
 
 SEGMENT = ".events.jsonl"
@@ -280,6 +284,20 @@ def set_clock(seconds: float) -> None:
             module.utc_now = utc_now  # type: ignore[attr-defined]
 
 
+def move(plan: Plan) -> None:
+    """To another host, as far as the run's lock can tell."""
+    from orch.bus import identity, lease, lock
+    from orch.leader import opened
+
+    def somebody(version: str = "") -> identity.Identity:
+        return msgspec.structs.replace(identity.whoami(version), host=plan.host)
+
+    lease.whoami = somebody  # type: ignore[attr-defined]
+    lease.LEASE = plan.lease
+    opened.RENEW = plan.lease / 6  # type: ignore[attr-defined]
+    object.__setattr__(lock._REAL, "try_lock", lambda _handle, _kind: "unsupported")
+
+
 def _kill(pid: int) -> None:
     """Kill a process, and wait until it has gone."""
     import select
@@ -319,6 +337,8 @@ def install(plan: Plan) -> None:
     if plan.audit:
         kill_at_change(plan)
         return
+    if plan.host:
+        move(plan)
     REAL.__class__ = Sabotaged  # the object is the default of functions everywhere
     sabotaged: Any = REAL
     sabotaged.begin(plan, actor(plan))
