@@ -25,6 +25,7 @@ class Wildness:
 
     `delay`      the most that an update takes to arrive
     `longest`    the most that a body runs
+    `slow`       the most that the store takes for what a body leaves behind
     `ends`       that an attempt ends for this reason instead of well
     `twice`      that an update arrives twice
     `unheard`    that the answer to a submission is lost: the attempt is there, and nobody says so
@@ -36,6 +37,7 @@ class Wildness:
 
     delay: float = 0.1
     longest: float = 2.0
+    slow: float = 0.0
     ends: Mapping[Reason, float] = dataclasses.field(default_factory=dict)
     twice: float = 0.0
     unheard: float = 0.0
@@ -161,7 +163,8 @@ class Batch:
 
     def _finish(self, record: Record) -> None:
         if self._known(record):
-            self._end(record, self._misfortune(record) or self._body(record.attempt))
+            outcome = self._misfortune(record) or self._body(record.attempt)
+            self.world.soon(self.wild.slow, lambda: self._end(record, outcome))
 
     def _misfortune(self, record: Record) -> Outcome | None:
         for reason, chance in self.wild.ends.items():

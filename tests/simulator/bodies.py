@@ -45,7 +45,13 @@ class Body:
 
     def _return(self) -> None:
         if self.alive:
-            self._end(self._host.misfortune(self.attempt) or self._host.body(self.attempt))
+            outcome = self._host.misfortune(self.attempt) or self._host.body(self.attempt)
+            self._host.world.soon(self._host.weather.slow, lambda: self._stored(outcome))
+
+    def _stored(self, outcome: Outcome) -> None:
+        """The store has taken its time. Whoever is killed meanwhile leaves files that no event names."""
+        if self.alive:
+            self._end(outcome)
 
     def _end(self, outcome: Outcome | None) -> None:
         del self._host.bodies[self.pid]

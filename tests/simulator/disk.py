@@ -48,6 +48,7 @@ class Disk:
         self._durable: dict[Path, Inode] = {}
         self._unsynced: dict[Path, list[Callable[[dict[Path, Inode]], object]]] = {}
         self._handles: dict[int, tuple[Path, Inode]] = {}
+        self._tainted: set[int] = set()
         self._next = 3
         self._world = world
 
@@ -158,6 +159,9 @@ class Disk:
 
     def sync(self, handle: int) -> None:
         inode = self._inode(handle)
+        if handle in self._tainted:
+            self._tainted.remove(handle)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.path_of(handle)))
         for offset, data in inode.pending:
             platter = bytearray(inode.platter)
             platter.extend(bytes(max(0, offset - len(platter))))
@@ -166,9 +170,13 @@ class Disk:
         inode.pending = []
 
     def fail_sync(self, handle: int) -> None:
-        """A failed sync: some of what was written will never reach the platter, and nobody says so again."""
+        """A failed sync: some of what was written will never reach the platter.
+
+        Who has the file open now hears of it, once; who opens it later does not (fsync(2), "NOTES", since Linux 4.13).
+        """
         inode = self._inode(handle)
         inode.pending = [part for part in inode.pending if self._world.likely(0.5)]
+        self._tainted |= {other for other, (_, each) in self._handles.items() if each is inode and other != handle}
 
     def sync_dir(self, path: Path) -> None:
         for change in self._unsynced.pop(path, ()):

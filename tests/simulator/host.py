@@ -49,6 +49,7 @@ class Weather:
 
     `delay`    the most that a message, a fork or a kill takes
     `longest`  the most that a body runs
+    `slow`     the most that the store takes for what a body leaves behind
     `ends`     that an attempt ends for this reason instead of well
     `cannot`   that an attempt cannot be started
     `dies`     that a new agent dies soon, in the middle of whatever it does then
@@ -56,6 +57,7 @@ class Weather:
 
     delay: float = 0.01
     longest: float = 1.0
+    slow: float = 0.0
     ends: Mapping[Reason, float] = dataclasses.field(default_factory=dict)
     cannot: float = 0.0
     dies: float = 0.0

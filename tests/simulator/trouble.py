@@ -60,11 +60,13 @@ class Trouble:
         chance = self._world.chance
         ends = {reason: often * chance.choice([0, 1, 2]) for reason, often in ENDS.items()}
         longest = chance.choice([0.1, 2.0, 10.0])
+        slow = chance.choice([0.0, 1.0])
         system = self._story.system
         if isinstance(system, Host):
             system.weather = Weather(
                 delay=chance.choice([0.0, 0.01, 0.5]),
                 longest=longest,
+                slow=slow,
                 ends=ends,
                 cannot=chance.choice([0.0, 0.02]),
                 dies=chance.choice([0.0, 0.2, 0.5]),
@@ -73,6 +75,7 @@ class Trouble:
         system.wild = Wildness(
             delay=chance.choice([0.0, 0.1, 1.0]),
             longest=longest,
+            slow=slow,
             ends=ends,
             twice=chance.choice([0.0, 0.3]),
             unheard=chance.choice([0.0, 0.2]),
@@ -156,8 +159,11 @@ class Trouble:
     def _wish(self) -> None:
         leader = self._victim()
         opened = self._story.opened.get(leader) if leader is not None else None
-        if opened is not None:
-            self._story.wish(opened, self._world.chance.choice(["pause", "resume", "stop", "cancel", "stop", "cancel"]))
+        if leader is None or opened is None:
+            return
+        self._story.wish(opened, self._world.chance.choice(["pause", "resume", "stop", "cancel", "stop", "cancel"]))
+        if self._world.likely(0.3):  # it may have been heard by then, or recorded, or half pursued
+            leader.doom = leader.steps + self._world.chance.randint(1, 60)
 
     def _agent(self) -> None:
         """Something happens to the agent of this host; other batch systems have their wildness."""
