@@ -234,6 +234,25 @@ def test_what_is_cancelled_ends_killed_unless_it_was_quicker(seed: int, longest:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_what_never_ends_is_cancelled_though_the_connection_is_lost_over_it(seed: int) -> None:
+    """The agent may have heard nothing of it, or half: it is told again."""
+    lab = Lab(seed, Weather(delay=0.1, endless=1.0))
+    leader = lab.lead()
+    attempts = [attempt(1), attempt(2)]
+    leader.submit(*attempts)
+    lab.until(lambda: sum(lab.running.values()) == 2)
+
+    async def cancel(session: LocalSession) -> None:
+        await session.cancel([each.key for each in attempts])
+        lab.host.hang_up()
+
+    leader.do(cancel)
+    for each in attempts:
+        assert leader.outcome(each.key).reason is Reason.KILLED
+    assert not lab.ran
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_what_runs_too_long_is_ended(seed: int) -> None:
     lab = Lab(seed, Weather(delay=0.01, longest=1e9))
     leader = lab.lead()

@@ -1,6 +1,6 @@
 """Simulated bodies of attempts, and how an agent starts and ends them (`orch.agent.ports.Execution`).
 
-A body is a process of its own: it ends when it likes, and lives on for a moment when its agent has died.
+A body is a process of its own: it ends when it likes or is ended, and lives on for a moment when its agent has died.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Body:
         host.observer.body_started(attempt)
         if attempt.key in host.settled:
             host.observer.violations.append(f"{attempt.key} runs again, and the journal says that it is over")
-        host.world.soon(host.weather.longest, self._return)
+        if not host.world.likely(host.weather.endless):
+            host.world.soon(host.weather.longest, self._return)
 
     @property
     def alive(self) -> bool:

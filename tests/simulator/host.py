@@ -49,6 +49,7 @@ class Weather:
 
     `delay`    the most that a message, a fork or a kill takes
     `longest`  the most that a body runs
+    `endless`  that a body runs until it is ended
     `slow`     the most that the store takes for what a body leaves behind
     `ends`     that an attempt ends for this reason instead of well
     `cannot`   that an attempt cannot be started
@@ -57,6 +58,7 @@ class Weather:
 
     delay: float = 0.01
     longest: float = 1.0
+    endless: float = 0.0
     slow: float = 0.0
     ends: Mapping[Reason, float] = dataclasses.field(default_factory=dict)
     cannot: float = 0.0
