@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 from support.lives import RUN, Lives
 from support.workflows import blob
@@ -150,6 +151,54 @@ async def test_the_outcome_that_the_dead_leader_did_not_commit_is_found() -> Non
     assert tags(lives, ev.Submitting) == [("Submitting", 1, 1)]
 
 
+async def test_what_an_attempt_left_behind_is_all_in_its_event() -> None:
+    left = Outcome(
+        key="", reason=Reason.FINISHED, value=blob(7), files=[ev.StoredFile(path="f/1.1/a", size=3, digest="sha256:1")],
+        usage=ev.Usage(wall=1.5, memory=9), stdout=ev.Blob(data=b"out", size=3), stderr=ev.Blob(data=b"e", size=1),
+        warnings=["beware"],
+    )  # fmt: skip
+    lives = Lives(plan([]), FakeBatch(lambda _: left))
+    await lives.live()
+    (succeeded,) = lives.said(ev.Succeeded)
+    for name in ("value", "files", "usage", "stdout", "stderr"):
+        assert getattr(succeeded, name) == getattr(left, name), name
+    assert [event.message for event in lives.said(ev.Warned)] == left.warnings
+
+
+async def test_a_cancelled_leader_finishes_its_turn() -> None:
+    """What is durable is done: no attempt is left that was intended and not handed over."""
+    batch = FakeBatch(fine)
+    lives = Lives(plan([], [0]), batch)
+    scope = anyio.CancelScope()
+    batch.on_acknowledge = lambda _: scope.cancel()
+    with scope:
+        await lives.live()
+    assert scope.cancelled_caught
+    assert [call for call, _ in batch.calls] == ["submit", "acknowledge", "submit"]
+    assert lives.leader is not None
+    await lives.leader.leave()
+    assert [event.reason for event in lives.said(ev.Closed)] == ["left"]
+    await lives.live()
+    assert lives.result() == 2
+
+
+async def test_a_leader_that_is_cancelled_while_it_commits_finishes_its_turn() -> None:
+    batch = FakeBatch(fine)
+    lives = Lives(plan([]), batch)
+    scope = anyio.CancelScope()
+
+    def pauses() -> int:
+        if lives.leader is not None:  # the plan is durable
+            scope.cancel()
+        return 1
+
+    with scope:
+        await lives.live(pauses=pauses)
+    assert scope.cancelled_caught
+    assert tags(lives, ev.Submitting) == [("Submitting", 1, 1)]
+    assert batch.calls == [("submit", "run.1.1")]
+
+
 async def test_an_older_leader_is_fenced() -> None:
     batch = FakeBatch(fine)
     lives = Lives(plan([], [0]), batch)
@@ -274,6 +323,15 @@ async def test_an_attempt_that_had_arrived_and_is_unknown_now_is_missing() -> No
     assert tags(lives, ev.Submitting, *ENDS)[1:] == [("Retrying", 1, 1), ("Submitting", 1, 2), ("Succeeded", 1, 2)]
 
 
+async def test_an_attempt_that_the_batch_system_says_is_missing_is_ended_in_case_it_comes_back() -> None:
+    ends = iter([fails(Reason.MISSING), fails(Reason.FINISHED)])
+    batch = FakeBatch(lambda _: next(ends))
+    lives = Lives(plan([]), batch)
+    await lives.live()
+    assert [key for call, key in batch.calls if call == "cancel"] == ["run.1.1"]
+    assert tags(lives, *ENDS) == [("Retrying", 1, 1), ("Succeeded", 1, 2)]
+
+
 async def test_nothing_is_scheduled_before_every_attempt_is_settled() -> None:
     batch = FakeBatch(fine, faults=Faults(delay=5.0))
     lives = Lives(plan(*([] for _ in range(12))), batch)
@@ -323,6 +381,43 @@ async def test_the_batch_system_s_own_name_arrives_with_the_start_too(monkeypatc
 
 
 # Wishes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["wish first", "news first"])
+@pytest.mark.parametrize("what", ["stop", "cancel", "pause"])
+async def test_a_wish_that_comes_with_news_is_heard(monkeypatch: pytest.MonkeyPatch, what: str, first: bool) -> None:
+    """The turn that takes in the end of job 1 records the wish too, and hands nothing over."""
+    batch = FakeBatch(fine)
+    lives = Lives(plan([], [0]), batch)
+    updates = FakeSession.updates
+
+    async def wished(session: FakeSession) -> AsyncIterator[list[Update]]:
+        async for news in updates(session):
+            ended = [each.key for each in news if isinstance(each, Finished)] == ["run.1.1"]
+            if ended and first:
+                lives.wish(what)
+            yield news
+            if ended and not first:
+                lives.wish(what)
+
+    monkeypatch.setattr(FakeSession, "updates", wished)
+    calls: list[str] = []
+
+    def idle() -> bool:
+        calls.extend(call for call, _ in batch.calls)
+        lives.wish("resume")
+        return True
+
+    batch.on_idle = idle
+    await lives.live()
+    (succeeded, *_), (requested, *_) = lives.said(ev.Succeeded), lives.said(ev.Requested)
+    assert requested.what == what
+    assert requested.group == succeeded.group, "one turn"
+    assert lives.recorded[0].what == what
+    assert (calls or [call for call, _ in batch.calls]) == ["submit", "acknowledge"]
+    assert (lives.state.outcome, lives.state.closed) == {
+        "stop": ("", "stopped"), "cancel": ("cancelled", "ended"), "pause": ("succeeded", "ended"),
+    }[what]  # fmt: skip
 
 
 async def test_stop_ends_live_attempts_uncharged_and_the_run_can_be_carried_on() -> None:
