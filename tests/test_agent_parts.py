@@ -338,6 +338,7 @@ def test_a_long_stream_keeps_head_and_tail(
             raise OSError(errno.EOPNOTSUPP, "not on this file system")
 
         monkeypatch.setattr("orch.agent.captures.punch_hole", refuse)
+    FileStore(tmp_path / "store").create()
     capture = captures.take(100_000)
     os.write(capture.out.file, b"head")
     for _ in range(50):

@@ -28,7 +28,9 @@ def files(tree: Path, **contents: str) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "store")
+    found = FileStore(tmp_path / "store")
+    found.create()
+    return found
 
 
 @pytest.fixture

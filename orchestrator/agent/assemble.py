@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from orch.agent.admission import Admission, host_totals
 from orch.agent.core import Agent
@@ -16,7 +17,7 @@ from orch.agent.journal import Journal
 from orch.agent.linux import boot_id
 from orch.agent.loop import Loop
 from orch.agent.monitor import Monitor
-from orch.agent.paths import agent_directory, host_name
+from orch.agent.paths import agent_directory, host_name, is_copy
 from orch.agent.ports import Parts
 from orch.agent.processes import end_marked, kill_if_started_about
 from orch.agent.rooms import Rooms
@@ -25,6 +26,9 @@ from orch.agent.storage import StoredFile
 from orch.agent.tags import agent_name
 from orch.agent.templates import Templates
 from orch.agent.workers import Workers
+from orch.bus.errors import LogTrouble
+from orch.bus.files import REAL
+from orch.bus.segment import epochs
 from orch.store import layout
 from orch.store.file import FileStore
 
@@ -54,10 +58,12 @@ def assemble(store: str, runtime: str, listening: socket.socket, linger: float) 
         execution=execution,
         admission=execution.admission,
         journal=Journal(StoredFile(os.path.join(agent_directory(store), JOURNAL), store), boot_id(), os.getpid()),
-        leftovers=RealLeftovers(name),
+        leftovers=RealLeftovers(name, ours=not is_copy(store)),
         latest_epoch=lambda run: latest_epoch(store, run),
         running=Monitor(loop, execution).wake,
         complain=complain,
+        store=store,
+        store_is_there=same_directory(store),
     )
     agent = execution.listener = Agent(parts)
 
@@ -92,22 +98,41 @@ def _execution(loop: Loop, rooms: Rooms, store: str, runtime: str, name: str, ho
 class RealLeftovers:
     """Processes that an earlier agent has left, by their mark."""
 
-    def __init__(self, agent: str) -> None:
+    def __init__(self, agent: str, *, ours: bool) -> None:
         self._agent = agent
+        self._ours = ours
 
     def end_marked(self) -> list[int]:
         """End all that bear its mark, and wait for it; the pids of those that cannot be ended."""
         return end_marked(f"{self._agent}:")
 
     def end_started_about(self, pid: int, since: float) -> None:
-        """End `pid` if it started in the seconds before `since` (seconds since the machine's start)."""
-        kill_if_started_about(pid, since)
+        """End `pid` if it started in the seconds before `since` (seconds since the machine's start).
+
+        In the copy of a store, the journal speaks of processes that belong to the original.
+        """
+        if self._ours:
+            kill_if_started_about(pid, since)
+
+
+def same_directory(path: str) -> Callable[[], bool]:
+    """Tells whether `path` is still the directory that it is now. What cannot be found out counts as yes."""
+    now = os.stat(path)
+
+    def same() -> bool:
+        try:
+            return os.path.samestat(os.stat(path), now)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
+    return same
 
 
 def latest_epoch(store: str, run: str) -> int:
     """The highest epoch that has claimed a segment of the run's log."""
     try:
-        names = os.listdir(os.path.join(store, layout.log_dir(run)))
-    except OSError:
+        return max(epochs(Path(store, layout.log_dir(run)), REAL), default=0)
+    except LogTrouble:
         return 0
-    return max((int(name.split(".")[0]) for name in names if name.split(".")[0].isdigit()), default=0)

@@ -137,6 +137,9 @@ class Agent:
         if message.version != protocol.VERSION:
             connection.refuse(f"the agent speaks version {protocol.VERSION}, and the leader {message.version}")
             return
+        if self._parts.store not in ("", info.store):
+            connection.refuse(f"it serves the store {self._parts.store}, and not {info.store}")
+            return
         latest = max(self._epochs.get(info.run, 0), self._parts.latest_epoch(info.run))
         if info.epoch < latest:
             connection.refuse(f"run {info.run} is led by epoch {latest}, and this is {info.epoch}", fenced=True)
@@ -357,6 +360,9 @@ class Agent:
 
     def _retire(self) -> None:
         self._execution.retire(self._parts.monotonic())
+        if not self._ending and not self._parts.store_is_there():
+            self._parts.complain(f"the store {self._parts.store} was moved or deleted: its attempts are ended")
+            self.end()
         self._loop.after(RETIRE, self._retire)
 
 

@@ -101,21 +101,31 @@ def agent_directory(store: str) -> str:
 
 
 def write_pointer(store: str, runtime: str) -> None:
-    """Say where the agent lives. Raises `OSError`."""
+    """Say where the agent of `store` lives. Raises `OSError`."""
     path = os.path.join(agent_directory(store), _POINTER)
     with open(f"{path}.new", "w", encoding="utf-8", errors="surrogateescape", opener=open_private) as file:
-        file.write(runtime)
+        file.write(f"{runtime}\0{store}")
     os.replace(f"{path}.new", path)
 
 
 def read_pointer(store: str) -> str:
-    """Where the agent lives, or has lived; empty if nobody said."""
+    """Where the agent lives, or has lived; empty if nobody said, or not of this store but of what it is a copy of."""
+    runtime, _, named = _pointer(store).partition("\0")
+    return runtime if named == store else ""
+
+
+def is_copy(store: str) -> bool:
+    """Was the store copied or moved here since it last had an agent? Then what its journal says is another's."""
+    _, _, named = _pointer(store).partition("\0")
+    return named not in ("", store)
+
+
+def _pointer(store: str) -> str:
     try:
         with open(os.path.join(agent_directory(store), _POINTER), encoding="utf-8", errors="surrogateescape") as file:
-            found = file.read()
+            return file.read()
     except FileNotFoundError:
         return ""
-    return "" if "\0" in found else found  # no path has that: the file is damaged, and as good as none
 
 
 def lock(path: str) -> int:

@@ -94,6 +94,8 @@ class Parts:
     `latest_epoch`         the highest epoch that has claimed a segment of a run's log
     `running`              called when an attempt begins to run
     `complain`             takes lines for the agent's log
+    `store`                the only one that it serves, if not empty
+    `store_is_there`       has it been neither moved nor deleted?
     """
 
     host: str
@@ -111,3 +113,5 @@ class Parts:
     latest_epoch: Callable[[str], int]
     running: Callable[[], None]
     complain: Callable[[str], None]
+    store: str = ""
+    store_is_there: Callable[[], bool] = lambda: True

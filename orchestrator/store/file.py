@@ -53,7 +53,7 @@ class FileStore:
         """Make the store if it is not there. Raises `StoreError` if it cannot be made, or is of a newer format."""
         with _translated("create the store", str(self.root)):
             try:
-                self._make_directories(self.root, sync=True)
+                self._make_directories(self.root, sync=True, root=True)
             except (
                 FileNotFoundError
             ) as error:  # the kernel's word for a file system that takes no directories, as /proc
@@ -221,10 +221,15 @@ class FileStore:
             yield from (name for name, goes_on in names if not goes_on)
             waiting.extend(name for name, goes_on in reversed(names) if goes_on)
 
-    def _make_directories(self, directory: Path, *, sync: bool) -> None:
-        """Make `directory` and what is missing above it; each new name is synced."""
+    def _make_directories(self, directory: Path, *, sync: bool, root: bool = False) -> None:
+        """Make `directory` and what is missing above it; each new name is synced.
+
+        The store itself is made by `create` alone (`root`): one that was moved must not come to life again, in part.
+        """
         missing = []
         while not directory.is_dir():
+            if directory == self.root and not root:
+                raise StoreError(f"the store {self.root} is gone: it was moved or deleted")
             missing.append(directory)
             if directory.parent == directory:
                 break

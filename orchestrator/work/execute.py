@@ -97,7 +97,7 @@ def _bytes(context: Context, blob: Blob) -> bytes:
         return blob.data
     from orch.store.blobs import blob_bytes
 
-    return blob_bytes(context.store, blob)
+    return blob_bytes(context.store, blob, verify=True)
 
 
 def _succeeded(attempt: Attempt, context: Context, scope: Scope, value: Any) -> Outcome:

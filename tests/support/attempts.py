@@ -31,6 +31,7 @@ class World:
     def __init__(self, root: Path) -> None:
         self.place = Place(store=str(root / "store"), scratch=str(root / "scratch"), host="here")
         self.store = FileStore(self.place.store)
+        self.store.create()
         self.notes: list[Note] = []
         self.values: dict[int, Value] = {}
         self.attempts = 0
