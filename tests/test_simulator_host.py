@@ -165,11 +165,11 @@ class Leader:
         return next(update for update in self.updates if update.key == key)
 
 
-def attempt(job: int, cores: float = 1.0, walltime: float = 0.0) -> Attempt:
+def attempt(job: int, cores: float = 1.0, walltime: float = 0.0, number: int = 1) -> Attempt:
     """Any."""
     wanted = Resources(cores=cores, walltime=walltime)
     return Attempt(
-        key=f"run.{job}.1", run=RUN, job=job, attempt=1, epoch=1, kind="", name="", form="fork", body=EMPTY,
+        key=f"run.{job}.{number}", run=RUN, job=job, attempt=number, epoch=1, kind="", name="", form="fork", body=EMPTY,
         resources=wanted,
     )  # fmt: skip
 
@@ -309,6 +309,31 @@ def test_a_leader_that_is_stopped_hears_it_all_when_it_goes_on(seed: int) -> Non
     lab.wait(100.0)
     leader.process.go_on()
     assert leader.outcome("run.1.1").reason is leader.outcome("run.2.1").reason is Reason.FINISHED
+
+
+def test_it_is_seen_when_a_job_runs_that_has_finished() -> None:
+    lab = Lab(1)
+    leader = lab.lead()
+    leader.submit(attempt(1))
+    leader.outcome("run.1.1")
+    leader.submit(attempt(1, number=2))
+    with pytest.raises(AssertionError, match=r"run\.1\.2 runs, and the journal says that its job has finished"):
+        leader.outcome("run.1.2")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("calls", [1, 2])
+def test_what_is_in_the_journal_is_known_though_the_agent_dies_before_it_can_say_so(seed: int, calls: int) -> None:
+    lab = Lab(seed)
+    leader = lab.lead()
+    leader.submit(attempt(1))
+    lab.until(lambda: lab.running["run.1.1"] == 1)
+    lab.until(lambda: lab.running["run.1.1"] == 0)
+    assert lab.host.agent is not None
+    lab.host.agent.doom = calls
+    lab.until(lambda: lab.host.agent is None)
+    written = lab.host.finished == {("run", 1)}
+    assert (leader.outcome("run.1.1").reason is Reason.FINISHED) == written
 
 
 def test_an_older_leader_is_fenced_by_a_later_one_or_by_the_log() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orch.agent.admission import Admission
 from orch.agent.core import Agent
-from orch.agent.journal import Journal
+from orch.agent.journal import Ended, Journal, _next
 from orch.agent.ports import Parts
 from orch.agent.rooms import Room
 from orch.agent.start import AgentDiedError
@@ -135,8 +135,20 @@ class AgentLife:
     def _settle(self) -> None:
         """What has ended in this turn is in the journal now, if that can be written."""
         if not self._agent._trouble:
-            self._host.settled.update(self._bodies.finished)
-            self._bodies.finished.clear()
+            for task in self._bodies.ended:
+                self._host.settle(task)
+            self._bodies.ended.clear()
+
+    def _settle_the_rest(self) -> None:
+        """It dies in the middle of a turn: the next one knows what it has written by now, and nothing else."""
+        data, at, said = self._host.disk.get(self._host.journal) or b"", 0, set()
+        while self._bodies.ended and (record := _next(data, at)) is not None:
+            at += 8 + int.from_bytes(data[at : at + 4], "big")
+            if isinstance(record, Ended):
+                said.add(record.outcome.key)
+        for task in self._bodies.ended:
+            if task.key in said:
+                self._host.settle(task)
 
     def post(self, action: Callable[[], None]) -> None:
         """Have it hear of something; nothing if it is dead."""
@@ -155,6 +167,7 @@ class AgentLife:
     def kill(self) -> None:
         """SIGKILL. Its guardian ends the bodies in a moment; if that has died too, they live on."""
         if self.alive:
+            self._settle_the_rest()
             self._end("is killed")
             if self._world.likely(0.5):
                 for body in list(self._host.bodies.values()):

@@ -32,6 +32,8 @@ class Body:
         host.observer.body_started(attempt)
         if attempt.key in host.settled:
             host.observer.violations.append(f"{attempt.key} runs again, and the journal says that it is over")
+        if (attempt.run, attempt.job) in host.finished:
+            host.observer.violations.append(f"{attempt.key} runs, and the journal says that its job has finished")
         if not host.world.likely(host.weather.endless):
             host.world.soon(host.weather.longest, self._return)
 
@@ -61,7 +63,7 @@ class Body:
 
 
 class Bodies:
-    """All attempts that one agent has let in. `finished`: those that ended in this turn."""
+    """All attempts that one agent has let in. `ended`: those that did so in this turn."""
 
     listener: Listener
 
@@ -73,7 +75,7 @@ class Bodies:
         self._tasks: dict[str, Task] = {}
         self._bodies: dict[str, Body] = {}
         self._ending: dict[str, tuple[Task, float]] = {}
-        self.finished: list[str] = []
+        self.ended: list[Task] = []
 
     # Asked by the agent ---------------------------------------------------------------------------------------
 
@@ -189,5 +191,5 @@ class Bodies:
         self._bodies.pop(task.key, None)
         task.phase = Phase.ENDED
         task.outcome = msgspec.structs.replace(verdict, key=task.key, host=self._host.name, ended=self._world.clock())
-        self.finished.append(task.key)
+        self.ended.append(task)
         self.listener.finished(task, task.outcome)

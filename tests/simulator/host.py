@@ -16,6 +16,7 @@ from typing import Protocol
 from orch.adapters.contract import RunInfo
 from orch.adapters.local import Dial, Link, LocalSession
 from orch.agent.admission import Totals
+from orch.agent.model import Task
 from orch.attempt import Attempt, Outcome, Reason
 from simulator.agent import AgentLife
 from simulator.bodies import Body
@@ -71,6 +72,7 @@ class Host:
     `agent`     the one that lives, if one does
     `bodies`    those that run, by pid
     `settled`   keys of attempts that are over, as the journal says; while there is power, they never run again
+    `finished`  runs and numbers of jobs that have come to a good end, as it says: no later attempt of theirs begins
     `troubles`  what agents have died of by themselves: each is a defect
     """
 
@@ -99,6 +101,7 @@ class Host:
         self.bodies: dict[int, Body] = {}
         self.acknowledged: set[str] = set()
         self.settled: set[str] = set()
+        self.finished: set[tuple[str, int]] = set()
         self.troubles: list[Exception] = []
         self.boots = 1
         self.booted = 0.0
@@ -164,6 +167,12 @@ class Host:
         self._pids += 1
         return self._pids
 
+    def settle(self, task: Task) -> None:
+        """The journal says how an attempt ended."""
+        self.settled.add(task.key)
+        if task.outcome is not None and task.outcome.reason is Reason.FINISHED:
+            self.finished.add((task.attempt.run, task.attempt.job))
+
     def misfortune(self, attempt: Attempt) -> Outcome | None:
         """How an attempt ends that has no luck."""
         for reason, chance in self.weather.ends.items():
@@ -211,6 +220,7 @@ class Host:
         for body in list(self.bodies.values()):
             body.kill()
         self.settled.clear()
+        self.finished.clear()
         self.boots += 1
         self.booted = self.world.now
 
