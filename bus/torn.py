@@ -7,10 +7,12 @@ whole. It is damage, and the log is refused, if behind the last whole group
 - there is a line of another group than the one that comes next: a later group was written, so the broken one had been
   made durable and acknowledged before; or
 - the broken line is the closing one, whole in length: a segment that was closed in order has no torn tail; or
+- all of the group is there, from its first line to the mark that ends it, without a hole: what a crash leaves is cut short,
+  or has zeros in it; or
 - the segment has its closing line already, and anything follows it.
 
-A line counts as "of another group" if its crc is right; of the very last line, if it is cut short, the beginning is
-enough. Lines are also looked for in the middle of others, because the byte that is damaged may be a newline.
+A line counts as "of another group" if it says so at its beginning. Lines are also looked for in the middle of others,
+because the byte that is damaged may be a newline; there the crc must be right, for users can say anything in a line.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from orch.bus.codec import intact
+from orch.bus.codec import END, TAIL, intact
 
 _HEAD = re.compile(rb'\{"seq":(\d+),"time":"[^"]*","epoch":\d+,"group":(\d+),')
 _START = b'{"seq":'
@@ -32,7 +34,14 @@ def damage(rest: bytes, seq: int) -> tuple[int, str] | None:
     found = out_of_order(rest, seq)
     if found is None and _is_closing_line(rest):
         return 0, "the closing line is broken"
+    if found is None and _is_complete(rest):
+        return first_bad(rest, seq), "the line is broken, and all of its group is there"
     return found
+
+
+def _is_complete(rest: bytes) -> bool:
+    """Does `rest` end with the line that ends a group, and has no holes?"""
+    return rest.endswith(b"\n") and rest.startswith(END, len(rest) - 1 - len(END) - TAIL) and b"\0" not in rest
 
 
 def out_of_order(rest: bytes, seq: int) -> tuple[int, str] | None:
@@ -53,7 +62,7 @@ def _groups_behind(rest: bytes, start: int) -> Iterator[int]:
     while at >= 0:
         newline = rest.find(b"\n", at)
         head = _HEAD.match(rest, at)
-        if head and (intact([rest[at:newline]]) if newline >= 0 else rest[at - 1 : at] == b"\n"):
+        if head and (rest[at - 1 : at] == b"\n" or at == 0 or (newline >= 0 and intact([rest[at:newline]]))):
             yield int(head[2])
         at = rest.find(_START, at + 1)
 
