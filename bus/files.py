@@ -5,9 +5,15 @@ Handles are opaque ints. Every operation may raise OSError; the callers turn tha
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Protocol
+
+
+class NotAFile(OSError):
+    """Under the name of a file there is something else; `strerror` says what."""
 
 
 class Files(Protocol):
@@ -26,7 +32,7 @@ class Files(Protocol):
         ...
 
     def open(self, path: Path) -> int:
-        """Open a file for reading."""
+        """Open a file for reading. Raises NotAFile, without waiting, for a named pipe and the like."""
         ...
 
     def read(self, handle: int, offset: int, size: int) -> bytes:
@@ -89,7 +95,12 @@ class RealFiles:
 
     def open(self, path: Path) -> int:
         """A new descriptor each time: on NFS only an open sees what other hosts have written (close-to-open)."""
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        handle = _open_at_once(path)
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            os.close(handle)
+            raise _not_a_file(path, _KINDS.get(stat.S_IFMT(mode), "a device"))
+        return handle
 
     def read(self, handle: int, offset: int, size: int) -> bytes:
         """Usually one call; pread may return less in the middle of a file on some file systems."""
@@ -141,6 +152,29 @@ class RealFiles:
     def close(self, handle: int) -> None:
         """Errors matter: NFS may report a failed write only here."""
         os.close(handle)
+
+
+_KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a named pipe"}
+
+
+def _open_at_once(path: Path) -> int:
+    """O_NONBLOCK: opening a named pipe must not wait for a writer (fifo(7))."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except BlockingIOError:  # a lease is being given back (open(2)); only regular files can have one
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise _not_a_file(path, "a link that leads nowhere") from None
+        raise
+    except OSError as e:
+        if e.errno == errno.ENXIO:
+            raise _not_a_file(path, "a socket, or a device that is not there") from None
+        raise
+
+
+def _not_a_file(path: Path, what: str) -> NotAFile:
+    return NotAFile(errno.EINVAL, f"this is {what}, not a regular file", str(path))
 
 
 REAL: Files = RealFiles()

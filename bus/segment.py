@@ -17,10 +17,12 @@ import msgspec
 from orch.bus.codec import CODEC, BadLine, Unknown
 from orch.bus.errors import LogTooNew, LogTrouble, damaged
 from orch.bus.events import Event, Opened, Predecessor
-from orch.bus.files import Files
+from orch.bus.files import Files, NotAFile
 from orch.bus.torn import starts_like_a_line
 
-_NAME = re.compile(r"(\d{6,})\.events\.jsonl")
+_NAME = re.compile(r"([0-9]{6}|[1-9][0-9]{6,14})\.events\.jsonl")
+"""Exactly the names that `segment_name` gives: one epoch, one name. Whatever else lies there is none of ours."""
+
 _FIRST_LINE = 64 * 1024
 """Bytes read in search of a first line; real ones are some hundred bytes long."""
 _SECOND_LINE = 4 * 1024 * 1024
@@ -50,12 +52,16 @@ def epochs(directory: Path, files: Files) -> list[int]:
     """Epochs that have a file, claims included, in order."""
     with trouble("list", directory):
         names = files.list(directory)
-    return sorted(int(m[1]) for m in map(_NAME.fullmatch, names) if m)
+    return sorted(filter(None, map(_epoch_in, names)))
 
 
 def epoch_of(end: Predecessor) -> int:
     """The epoch of the segment that `end` names; 0 if it is no segment's name."""
-    match = _NAME.fullmatch(end.segment)
+    return _epoch_in(end.segment)
+
+
+def _epoch_in(name: str) -> int:
+    match = _NAME.fullmatch(name)
     return int(match[1]) if match else 0
 
 
@@ -94,9 +100,11 @@ def first_line(path: Path, epoch: int, files: Files) -> Opened | None:
 
 @contextmanager
 def trouble(what: str, path: Path) -> Iterator[None]:
-    """Turn OSError into LogTrouble."""
+    """Turn OSError into LogTrouble; into LogDamaged where something else stands in a segment's place."""
     try:
         yield
+    except NotAFile as e:
+        raise damaged(path, 0, e.strerror or str(e)) from e
     except OSError as e:
         raise LogTrouble(f"cannot {what} the log {path}: {e.strerror or e}") from e
 

@@ -188,8 +188,12 @@ class Verification:
         """Segments that nothing leads to."""
         for epoch in (*self._layout.void, *self._layout.claims):
             path = self._directory / segment_name(epoch)
-            with trouble("read", path), opened_file(path, self._files) as handle:
-                size = self._files.size(handle)
+            try:
+                with trouble("read", path), opened_file(path, self._files) as handle:
+                    size = self._files.size(handle)
+            except LogDamaged as error:  # no file at all: nothing of it counts, and yet it does not belong there
+                self.add(Problem(path, 0, 0, 0, error.why))
+                continue
             claim = not size or epoch in self._layout.claims
             self.parts[epoch] = Part(path, epoch, "claim" if claim else "void", void=size)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from orch.bus import events as ev
 from orch.bus.files import REAL, Files
 from orch.bus.reader import read, read_batches
+from orch.bus.segment import epochs
 from orch.errors import NoSuchRun
 from orch.state.fold import fold
 from orch.state.model import State
@@ -49,7 +50,7 @@ def log_directory(store: str | Path, run: str | None = None) -> Path:
 def copied_log(path: str | Path) -> Path | None:
     """The directory of segments that `path` is, or has in it as the directory of a run does; None: neither."""
     places = (Path(path), Path(path, "log"))
-    return next((place for place in places if any(place.glob("*.events.jsonl"))), None)
+    return next((place for place in places if place.is_dir() and epochs(place, REAL)), None)
 
 
 def fold_quickly(directory: Path, at: int | None = None, *, files: Files = REAL) -> State:

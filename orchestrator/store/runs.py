@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 
 import msgspec
 
-from orch.errors import NoSuchRun, StoreError, UserError
+from orch.bus.files import REAL
+from orch.bus.segment import epochs, opened_file, segment_name, trouble
+from orch.errors import LogTrouble, NoSuchRun, OrchError, StoreError, UserError
 from orch.store.file import FileStore
 from orch.store.layout import log_dir
 
-SEGMENT = "*.events.jsonl"
 LONGEST = 100
 """Characters of a run id, at most."""
 
+_LINE = 64 * 1024
+"""Bytes of a first line, at most."""
+_UNKNOWN = "0"
 _ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -67,13 +72,24 @@ def newest_run(store: FileStore) -> str:
 
 
 def _created(store: FileStore, run: str) -> str:
-    """When the run began (ISO 8601, UTC), by its first event; empty if it has none."""
-    segments = sorted(store.local_path(log_dir(run)).glob(SEGMENT))
-    for segment in segments:
-        with segment.open("rb") as file:
-            line = file.readline(64 * 1024)
-        try:
-            return msgspec.json.decode(line, type=_FirstLine).time
-        except (ValueError, RecursionError):
-            continue  # a claim that was never made good
-    return ""
+    """When the run began (ISO 8601, UTC), by its first event; empty if it has none.
+
+    Something that is less than any time if that cannot be read: such a run is listed behind the others.
+    """
+    directory, unknown = store.local_path(log_dir(run)), ""
+    try:
+        for epoch in epochs(directory, REAL):
+            try:
+                return msgspec.json.decode(_first_line(directory / segment_name(epoch)), type=_FirstLine).time
+            except OrchError:
+                unknown = _UNKNOWN
+            except (ValueError, RecursionError):
+                continue  # a claim that was never made good
+    except LogTrouble as error:
+        return "" if isinstance(error.__cause__, NotADirectoryError) else _UNKNOWN
+    return unknown
+
+
+def _first_line(path: Path) -> bytes:
+    with trouble("read", path), opened_file(path, REAL) as handle:
+        return REAL.read(handle, 0, _LINE).partition(b"\n")[0]
