@@ -13,7 +13,6 @@ from support.logs import LOG, clock, open_log, said, segment, texts, write_log
 
 from orch.bus import events as ev
 from orch.bus.codec import END, TAIL
-from orch.bus.codec import END, TAIL
 from orch.bus.errors import LogDamaged
 from orch.bus.log import Log
 from orch.bus.reader import read

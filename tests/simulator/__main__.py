@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
+import queue
+import signal
 import sys
 import time
 from multiprocessing.queues import Queue
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -24,20 +28,36 @@ Told = tuple[int, str, list[str], int]
 LAST_LINES = 60
 
 
+LONGEST = 120
+"""Seconds of real time that a story may take: one that takes longer is in an endless loop."""
+
+
+class Endless(Exception):
+    """A step does not end."""
+
+
 def told(seed: int) -> Told:
     """Tell one story."""
     story = Story(seed)
+    signal.alarm(LONGEST)
     try:
         story.tell()
     except Exception as error:  # noqa: BLE001 - whatever goes wrong is to be shown with its seed
         return seed, f"{type(error).__name__}: {error}", story.world.lines, len(story.oracle.known)
+    finally:
+        signal.alarm(0)
     return seed, "", story.world.lines, len(story.oracle.known)
 
 
+def _too_long(_number: int, _frame: FrameType | None) -> None:
+    raise Endless(f"a story takes more than {LONGEST} s: some step of it does not end")
+
+
 def work(first: int, stride: int, deadline: float, most: int, results: Queue[Told | None]) -> None:
-    """A worker: seeds `first`, `first + stride` … until it is late."""
+    """A worker: seeds `first`, `first + stride` … until it is late, or nobody waits for it any more."""
+    parent = os.getppid()
     for k in range(most):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or os.getppid() != parent:
             break
         seed, wrong, lines, events = told(first + k * stride)
         results.put((seed, wrong, lines if wrong else [], events))
@@ -58,7 +78,11 @@ def many(first: int, seconds: float, most: int, jobs: int) -> int:
     count = events = 0
     left = jobs
     while left:
-        result = results.get()
+        try:
+            result = results.get(timeout=2 * LONGEST)
+        except queue.Empty:
+            print("a worker has died, or hangs: nothing was heard of it", file=sys.stderr)
+            return 1
         if result is None:
             left -= 1
             continue
@@ -93,6 +117,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count(), help="processes")
     parser.add_argument("--break", dest="broken", choices=sorted(planted.FAULTS), help="with the engine broken so")
     given = parser.parse_args()
+    signal.signal(signal.SIGALRM, _too_long)
     with pytest.MonkeyPatch.context() as patch:
         if given.broken:
             planted.FAULTS[given.broken].plant(patch)

@@ -118,21 +118,29 @@ class Oracle:
                 self._names[event.job] = event.name
                 self._stored(event, [event.body])
             case ev.Submitting():
-                if event.attempt != self._latest.get(event.job, 0) + 1:
-                    self._wrong(f"event {event.seq} numbers an attempt {event.key}, after {self._latest[event.job]}")
-                self._latest[event.job] = event.attempt
-                self._intended.add(event.key)
+                self._intend(event)
+            case ev.Closed(reason="stopped") if self.state.live:
+                self._wrong(
+                    f"event {event.seq}: the run is said to be stopped, and {len(self.state.live)} attempts live"
+                )
             case ev.Requested(what="cancel"):
                 self._cancelling = True
-            case ev.Restarted():
-                if self._cancelling:
-                    self._wrong(f"event {event.seq}: the run is restarted, and was to be cancelled")
+            case ev.Restarted() if self._cancelling:
+                self._wrong(f"event {event.seq}: the run is restarted, and was to be cancelled")
             case ev.Ended():
                 if self._cancelling and event.outcome != "cancelled":
                     self._wrong(f"the run has {event.outcome}, and was to be cancelled")
                 self._cancelling = False
             case _ if isinstance(event, ENDS):
                 self._end(event)
+
+    def _intend(self, event: ev.Submitting) -> None:
+        if event.attempt != self._latest.get(event.job, 0) + 1:
+            self._wrong(f"event {event.seq} numbers an attempt {event.key}, after {self._latest.get(event.job, 0)}")
+        self._latest[event.job] = event.attempt
+        self._intended.add(event.key)
+        if self.state.stopping or self.state.paused or self.state.cancelling:
+            self._wrong(f"event {event.seq} intends {event.key}, and the run is to stop, or paused, or cancelled")
 
     def _end(self, event: ev.Succeeded | ev.Retrying | ev.Failed | ev.Cancelled) -> None:
         if event.attempt != self._latest.get(event.job):
@@ -146,9 +154,21 @@ class Oracle:
             if self.committed[name] > 1:
                 self._wrong(f"event {event.seq}: the body of {name} is committed a second time")
             self._stored(event, [event.value], event.files)
-            left = self._left.get(f"{RUN}.{event.job}.{event.attempt}")
-            if (left is None or left.reason is not Reason.FINISHED or left.value != event.value) and not self._lenient:
-                self._wrong(f"event {event.seq} commits what the body of that attempt has not left behind: {left}")
+            self._is_what_was_left(event)
+
+    def _is_what_was_left(self, event: ev.Succeeded) -> None:
+        """Does it commit what the body of that attempt has left behind, and all of it?"""
+        left = self._left.get(f"{RUN}.{event.job}.{event.attempt}")
+        if left is None or left.reason is not Reason.FINISHED:
+            same = False
+        else:
+            base = self.state.next_job - len(left.jobs)
+            refs = [base + ref for ref in left.refs]
+            same = (left.value, left.files, refs, left.alias, len(left.jobs)) == (
+                event.value, event.files, event.refs, event.alias, event.added,
+            )  # fmt: skip
+        if not same and not self._lenient:
+            self._wrong(f"event {event.seq} commits what the body of that attempt has not left behind: {left}")
 
     # What happens in the batch system.
 

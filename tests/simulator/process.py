@@ -46,6 +46,7 @@ class Process:
         self.doom = 0
         self.offset = 0.0
         self.main: asyncio.Task[Any] | None = None
+        self._scope: anyio.CancelScope | None = None
         self.on_end: Callable[[], None] = lambda: None
         self.loop = Turns(world)  # type: ignore[abstract]  # what is missing is not asked for
         self._strands: list[Strand] = []
@@ -60,8 +61,12 @@ class Process:
 
     def run(self, main: Coroutine[Any, Any, Any]) -> None:
         """Begin. `on_end` is called when `main` has ended, or the process is killed."""
-        self.main = self.loop.create_task(main)
+        self.main = self.loop.create_task(self._scoped(main))
         self.main.add_done_callback(lambda _: self._end())
+
+    async def _scoped(self, main: Coroutine[Any, Any, Any]) -> None:
+        with anyio.CancelScope() as self._scope:
+            await main
 
     def _end(self) -> None:
         if self.alive:
@@ -103,6 +108,12 @@ class Process:
         return future.result()
 
     # Signals.
+
+    def interrupt(self) -> None:
+        """SIGTERM: `main` is cancelled where it waits, and leaves in order."""
+        if self._scope is not None:
+            self.world.say(self.name, "is told to go")
+            self.loop.call_soon(self._scope.cancel)
 
     def kill(self) -> None:
         """SIGKILL: not one more step."""

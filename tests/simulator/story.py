@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from orch.adapters.contract import Capacity, Session
 from orch.adapters.local import AHEAD
@@ -61,6 +61,7 @@ class Story:
         self.leaders: list[Process] = []
         self.opened: dict[Process, Opened] = {}
         self.over = False
+        self._wishes: dict[Opened, list[list[Any]]] = {}
         self._lives = 0
         self._tries = 1
         cores, ahead = chance.choice([2, 4]), chance.choice([0, 2])
@@ -94,6 +95,7 @@ class Story:
     def wish(self, opened: Opened, what: str) -> None:
         """The user wishes something of a leader."""
         self.world.say("user", f"wishes: {what}")
+        self._wishes.setdefault(opened, []).append([what, 0])
         opened.leader.request(Request(run=RUN, what=what, epoch=opened.state.epoch, by="user"))
 
     def power_cut(self) -> None:
@@ -181,6 +183,18 @@ class Story:
         process.check()
         self.world.say(process.name, "commits " + "; ".join(map(shown, events)))
         self.oracle.published(events, opened.state)
+        self._heard(opened, [event.what for event in events if isinstance(event, ev.Requested)])
+
+    def _heard(self, opened: Opened, wishes: list[str]) -> None:
+        """A wish that was told to a leader is recorded by its next turn, or the one after it."""
+        for wish in list(self._wishes.get(opened, ())):
+            if wish[0] in wishes:
+                wishes.remove(wish[0])
+                self._wishes[opened].remove(wish)
+            elif wish[1] >= 2:
+                self.oracle.violations.append(f"a leader was told to {wish[0]}, and has not recorded it")
+            else:
+                wish[1] += 1
 
     def _ended(self, process: Process) -> None:
         """A leader has ended, somehow."""

@@ -27,10 +27,10 @@ ENDS = {
 
 THEMES: Mapping[str, Mapping[str, int]] = {
     "everything": {
-        "kill": 2, "kill_soon": 2, "stop": 1, "power_cut": 1, "disk_full": 1, "second_leader": 1, "wish": 2,
-        "clock_jump": 2, "agent": 3,
+        "kill": 2, "kill_soon": 2, "interrupt": 2, "stop": 1, "power_cut": 1, "disk_full": 1, "second_leader": 1,
+        "wish": 2, "clock_jump": 2, "agent": 3,
     },
-    "leaders": {"kill": 1, "kill_soon": 4, "stop": 3, "second_leader": 4},
+    "leaders": {"kill": 1, "kill_soon": 4, "interrupt": 3, "stop": 3, "second_leader": 4},
     "disk": {"power_cut": 8, "disk_full": 2, "kill_soon": 1, "stop": 1, "second_leader": 1},
     "system": {"agent": 5, "kill_soon": 1},
     "wishes": {"wish": 6, "kill_soon": 3, "agent": 1},
@@ -89,7 +89,7 @@ class Trouble:
         chance, faults = self._world.chance, self._story.disk.faults
         faults.latency = {"": chance.choice([0.0, 0.001, 0.01]), "sync": chance.choice([0.001, 0.01, 0.5])}
         if self.theme == "disk" or chance.random() < 0.2:
-            kinds = ("write", "sync", "create", "rename", "sync_dir", "truncate")
+            kinds = ("write", "sync", "create", "rename", "sync_dir", "truncate", "exists", "list", "open", "read")
             faults.errors = {what: chance.choice([0.0, 0.02, 0.1]) for what in kinds}
 
     def _calm_down(self) -> None:
@@ -130,6 +130,12 @@ class Trouble:
         leader = self._victim()
         if leader is not None:
             leader.doom = leader.steps + self._world.chance.randint(1, 60)
+
+    def _interrupt(self) -> None:
+        """A leader has to leave; attempts go on."""
+        leader = self._victim()
+        if leader is not None:
+            leader.interrupt()
 
     def _stop(self) -> None:
         leader = self._victim()
