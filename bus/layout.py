@@ -12,7 +12,7 @@ import msgspec
 
 from orch.bus.errors import LogDamaged
 from orch.bus.events import Predecessor
-from orch.bus.files import Files
+from orch.bus.files import Files, NotAFile
 from orch.bus.segment import Span, epoch_of, epochs, first_line, segment_name
 
 
@@ -89,7 +89,7 @@ class _Search:
         except LogDamaged as error:
             if error.path is None:  # too new: nothing is known to be wrong
                 raise
-            self._broken(path, error.why, epoch)
+            self._broken(path, error.why, 0 if isinstance(error.__cause__, NotAFile) else epoch)
             return
         if opened is None:
             if self._wanted is None:

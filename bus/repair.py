@@ -7,8 +7,9 @@ was superseded; and the next epoch is a number that nobody had.
 
 The order makes it safe to be killed, or to lose power, at any step; whoever repairs again finds the same place:
 
-1. All that is going to change is copied aside, durably.
-2. The next epoch is claimed: no leader that was ever there goes on from here.
+1. The next epoch is claimed: no leader that was ever there goes on from here. Only now is it looked at what is to be
+   kept: whoever was taken for dead may have written until then, and what it was told is durable must be found.
+2. All that is going to change is copied aside, durably.
 3. The segment of the place is replaced by its own beginning. Its successor then says that it should be longer.
 4. The later ones are replaced by empty files, the newest first.
 
@@ -19,11 +20,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 import msgspec
 
-from orch.bus.files import REAL
+from orch.bus.errors import LogTrouble
+from orch.bus.files import REAL, NotAFile
 from orch.bus.segment import epochs, segment_name, trouble
 from orch.bus.takeover import claim
 from orch.bus.verify import Place
@@ -48,22 +51,39 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 def plan(directory: Path, place: Place) -> Cut:
-    """Look at what there is behind `place`. Raises LogTrouble."""
+    """Look at what there is behind `place`. Raises LogTrouble, also for what is no file: that is not ours to remove."""
     with trouble("look at", directory):
         longer = place.path.stat().st_size > place.offset
         behind = [directory / segment_name(epoch) for epoch in epochs(directory, REAL) if epoch > place.epoch]
-        return Cut(place, [place.path] if longer else [], [path for path in behind if path.stat().st_size])
+        return Cut(place, [place.path] if longer else [], [path for path in behind if _length(path)])
 
 
-def repair(directory: Path, cut: Cut, aside: Path) -> Path:
+def _length(path: Path) -> int:
+    try:
+        handle = REAL.open(path)
+    except NotAFile as error:
+        raise LogTrouble(f"{path}: {error.strerror}: move it away, then repair the log again") from error
+    try:
+        return REAL.size(handle)
+    finally:
+        REAL.close(handle)
+
+
+def fence(directory: Path) -> int:
+    """Claim the next epoch, before it is looked at what to keep. Gives its number. Raises LogTrouble."""
+    epoch, handle = claim(directory, REAL)
+    REAL.close(handle)
+    return epoch
+
+
+def repair(directory: Path, cut: Cut, aside: Path, epoch: int) -> Path:
     """Cut the log back; gives the directory that the changed segments were copied to, `aside` or one named like it.
 
-    The run's lock must be held. Raises LogTrouble; the log is then as readable as before, and can be repaired again.
+    `epoch` is that of `fence`, and `cut` was planned after it. The run's lock must be held. Raises LogTrouble; the log
+    is then as readable as before, and can be repaired again.
     """
     with trouble("repair", directory):
         aside = _copy_aside(cut.changed, aside)
-        epoch, handle = claim(directory, REAL)
-        REAL.close(handle)
         for path in cut.shorten:
             _replace(path, cut.place.offset)
         REAL.sync_dir(directory)
@@ -74,10 +94,15 @@ def repair(directory: Path, cut: Cut, aside: Path) -> Path:
 
 
 def _copy_aside(paths: list[Path], aside: Path) -> Path:
-    """Copies under a name of their own; it is there only once they are complete and durable."""
+    """Copies under a name of their own; it is there only once they are complete and durable.
+
+    What a repair that was killed has left of its copies is not mixed with ours.
+    """
     numbered = (aside.with_name(f"{aside.name}-{number}") for number in itertools.count(2))
     aside = next(path for path in itertools.chain([aside], numbered) if not os.path.lexists(path))
     partial = aside.with_name(f"{aside.name}.part")
+    if os.path.lexists(partial):
+        shutil.rmtree(partial)
     REAL.make_dir(partial)
     for path in paths:
         _copy(path, partial / path.name, path.stat().st_size)

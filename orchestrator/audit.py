@@ -11,7 +11,7 @@ from orch.bus import events as ev
 from orch.bus.codec import Unknown
 from orch.bus.errors import LogDamaged, LogTooNew, LogTrouble
 from orch.bus.files import REAL
-from orch.bus.repair import Cut, plan, repair
+from orch.bus.repair import Cut, fence, plan, repair
 from orch.bus.segment import opened_file, trouble
 from orch.bus.verify import Good, Place, Verification, decoded_or_none, each_line
 from orch.state.fold import apply
@@ -137,6 +137,23 @@ def mend(directory: Path, stamp: str, *, dry_run: bool = False, progress: Progre
     `stamp` (a time) becomes part of the name of the directory with the copies. Raises LogDamaged if nothing could be
     kept, LogTooNew if the log is not damaged but not to be understood, LogTrouble.
     """
+    found = _planned(directory, progress)
+    if found.lost is None or dry_run:
+        return found
+    epoch = fence(directory)
+    found = _planned(directory, progress)  # a leader that was taken for dead may have written in between
+    if found.lost is None:
+        return found
+    assert found.audit.end is not None
+    cut = plan(directory, found.audit.end)
+    aside = repair(directory, cut, directory.with_name(f"{directory.name}.damaged-{stamp}"), epoch)
+    if not _is_whole(directory, found.kept):
+        raise LogTrouble(f"the log {directory} is still damaged after its repair; what it was is in {aside}")
+    return msgspec.structs.replace(found, aside=aside)
+
+
+def _planned(directory: Path, progress: Progress) -> Repair:
+    """What would be done now."""
     audit = Audit(directory).look(progress)
     end = audit.end
     if audit.whole:
@@ -147,11 +164,7 @@ def mend(directory: Path, stamp: str, *, dry_run: bool = False, progress: Progre
         raise LogDamaged(f"{audit.found.problems[0]}; nothing of this log could be kept, so it is left as it is")
     cut = plan(directory, end)
     state = state_at(directory, end.seq)
-    lost = loss(cut, state)
-    aside = None if dry_run else repair(directory, cut, directory.with_name(f"{directory.name}.damaged-{stamp}"))
-    if aside is not None and not _is_whole(directory, end.seq):
-        raise LogTrouble(f"the log {directory} is still damaged after its repair; what it was is in {aside}")
-    return Repair(audit, end.seq, lost, cut.changed, aside, state)
+    return Repair(audit, end.seq, loss(cut, state), cut.changed, None, state)
 
 
 def state_at(directory: Path, seq: int) -> State:

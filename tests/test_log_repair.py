@@ -18,10 +18,12 @@ from support.handmade import mixed, write_run
 from support.logs import machine, said, segment, write_log
 from support.mutations import ALONE, mutated
 
+from orch import audit
 from orch.audit import Audit, Repair, mend
 from orch.bus import events as ev
 from orch.bus import files as bus_files
-from orch.bus.errors import Fenced, LogDamaged
+from orch.bus import repair
+from orch.bus.errors import Fenced, LogDamaged, LogTrouble
 from orch.bus.events import Event
 from orch.bus.lock import RunLock
 from orch.bus.log import Log
@@ -152,6 +154,51 @@ async def test_a_leader_that_wakes_up_late_harms_nothing(tmp_path: Path) -> None
     assert [event.seq for event in read(old.directory)] == [1, 2]
     assert Audit(old.directory).look().whole
     assert done.kept == 2
+
+
+def test_what_happens_until_no_leader_goes_on_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = anyio.run(write_log, tmp_path / "log", [1, 1, 1])
+    whole = log._path.read_bytes()
+    changed(log._path, lines(log._path)[2] + 30)
+
+    def meanwhile(act: Callable[[], object]) -> Repair:
+        monkeypatch.setattr(audit, "fence", lambda directory: (act(), repair.fence(directory))[1])
+        return mend(log.directory, STAMP)
+
+    done = meanwhile(lambda: anyio.run(log.append, [said("late")]))
+    assert done.lost
+    assert done.aside
+    assert (done.kept, done.lost.last) == (2, 5)
+    assert b"late" in (done.aside / log._path.name).read_bytes()
+
+    log._path.write_bytes(whole)
+    changed(log._path, lines(log._path)[2] + 30)
+    done = meanwhile(lambda: log._path.write_bytes(whole))
+    assert (done.kept, done.lost, done.aside) == (4, None, None)
+    assert log._path.read_bytes() == whole
+
+
+def test_what_is_no_file_is_left_to_its_owner(tmp_path: Path) -> None:
+    directory = tmp_path / "log"
+    three_epochs(directory)
+    os.mkfifo(segment(directory, 4))
+    with pytest.raises(LogTrouble, match=r"000004.events.jsonl: this is a named pipe, .* move it away"):
+        mend(directory, STAMP)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log"]
+    assert len(list(directory.iterdir())) == 4
+    os.mkfifo(segment(directory, 5))
+    assert [problem.path.name[:6] for problem in Audit(directory).look().found.problems] == ["000004", "000005"]
+
+
+def test_what_a_killed_repair_has_left_is_not_among_the_copies(tmp_path: Path) -> None:
+    directory = tmp_path / "log"
+    three_epochs(directory)
+    changed(segment(directory, 3), 30)
+    (tmp_path / f"log.damaged-{STAMP}.part").mkdir()
+    (tmp_path / f"log.damaged-{STAMP}.part" / "000001.events.jsonl").write_text("old")
+    done = mend(directory, STAMP)
+    assert done.aside
+    assert list(contents(done.aside)) == ["000003.events.jsonl"]
 
 
 class Killed(BaseException):
