@@ -191,6 +191,8 @@ def test_exceptions(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         (SystemExit(0), Reason.FAILED, 0, "called sys.exit(0) instead of returning"),
         (SystemExit(), Reason.FAILED, 0, "called sys.exit(0) instead of returning"),
         (SystemExit("no input"), Reason.FAILED, 1, "called sys.exit: no input"),
+        (ValueError("lone \ud800"), Reason.FAILED, 1, r"ValueError: lone \ud800"),
+        (SystemExit("lone \ud800"), Reason.FAILED, 1, r"called sys.exit: lone \ud800"),
         (KeyboardInterrupt(), Reason.FAILED, 1, "KeyboardInterrupt"),
         (GeneratorExit(), Reason.FAILED, 1, "GeneratorExit"),
     ],

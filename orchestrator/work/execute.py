@@ -140,6 +140,7 @@ def _exited(attempt: Attempt, error: SystemExit) -> Outcome:
 
 
 def _ended(attempt: Attempt, reason: Reason, message: str, exit_code: int | None = None, signal: int = 0) -> Outcome:
+    message = message.encode("utf-8", "backslashreplace").decode()  # user text may have halves of characters
     return Outcome(key=attempt.key, reason=reason, exit_code=exit_code, signal=signal, message=message)
 
 

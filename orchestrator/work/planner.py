@@ -81,8 +81,8 @@ def _answer(loaded: LoadedWorkflow, request: Describe | MakePlan) -> Answer:
 def _attempt(work: Callable[[], T]) -> T | Trouble:
     try:
         return work()
-    except OrchError as error:
-        return Trouble(type(error).__name__, str(error))
+    except OrchError as error:  # user text may have halves of characters
+        return Trouble(type(error).__name__, str(error).encode("utf-8", "backslashreplace").decode())
     except MemoryError:
         return Trouble("WorkflowError", "the workflow cannot be planned: out of memory")
     except BaseException as error:  # noqa: BLE001 - a mistake of ours is told like the user's, with all its frames
