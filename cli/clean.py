@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -36,12 +37,18 @@ def clean(
     found = find_store(store)
     if garbage:
         return _garbage(found, run)
-    if run is not None and not found.exists(run_dir(check_run_id(run))):
+    if run is not None and not os.path.lexists(found.local_path(run_dir(check_run_id(run)))):
         say(f"the store {found.root} has no run {run!r}: nothing to do")
         return 0
     run = run or find_run(found, None)
     if not yes and not _agreed(run, found):
         say("nothing was deleted")
+        return 0
+    link = found.local_path(run_dir(run))
+    if link.is_symlink():
+        target = os.readlink(link)
+        link.unlink()
+        say(f"removed the link {link}; what it leads to is left as it is: {target}")
         return 0
     delete_run(found, run)
     say(f"deleted run {run}")

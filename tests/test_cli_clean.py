@@ -36,6 +36,17 @@ def test_a_run_is_deleted(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "nothing to do" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_of_a_link_only_the_link_goes(root: Path, capsys: pytest.CaptureFixture[str], target: str) -> None:
+    (root / "runs" / "r").rename(root / "elsewhere")
+    (root / "runs" / "r").symlink_to(root / target)
+    before = sorted((root / "elsewhere").rglob("*"))
+    assert main(["clean", "r", "--yes"]) == 0
+    assert f"what it leads to is left as it is: {root / target}" in capsys.readouterr().err
+    assert list((root / "runs").iterdir()) == []
+    assert sorted((root / "elsewhere").rglob("*")) == before
+
+
 def test_without_a_terminal_it_must_be_confirmed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clean", "r"]) == 2
     assert "confirm with --yes" in capsys.readouterr().err
