@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from orch.bus.codec import CODEC, BadLine, Unknown
-from orch.bus.errors import LogTooNew, LogTrouble, damaged
+from orch.bus.errors import LogDamaged, LogTooNew, LogTrouble, damaged
 from orch.bus.events import Event, Opened, Predecessor
 from orch.bus.files import Files, NotAFile
 from orch.bus.torn import starts_like_a_line
@@ -25,6 +25,7 @@ _NAME = re.compile(r"([0-9]{6}|[1-9][0-9]{6,14})\.events\.jsonl")
 
 _FIRST_LINE = 64 * 1024
 """Bytes read in search of a first line; real ones are some hundred bytes long."""
+_LONGEST_FIRST_LINE = 2 * 1024
 _SECOND_LINE = 4 * 1024 * 1024
 """Bytes read behind a broken first line in search of a second one."""
 
@@ -76,9 +77,16 @@ def chain(directory: Path, files: Files) -> list[Span]:
             break
     while found and (end := found[-1].opened.after) is not None:
         found.append(_predecessor(found[-1], end, files))
+        if found[-1].opened.run != found[-2].opened.run:
+            raise foreign(found[-2], found[-1].opened.run)
     if found and found[-1].first != 1:
         raise damaged(found[-1].path, 0, f"event {found[-1].first} is the first one")
     return found[::-1]
+
+
+def foreign(span: Span, run: str) -> LogDamaged:
+    """The error for a segment in the log of `run` that is of another one."""
+    return damaged(span.path, 0, f"this is a segment of the run {span.opened.run}, in the log of the run {run}")
 
 
 def first_line(path: Path, epoch: int, files: Files) -> Opened | None:
@@ -95,6 +103,8 @@ def first_line(path: Path, epoch: int, files: Files) -> Opened | None:
         raise damaged(path, 0, f"this is not the first line of segment {epoch}")
     if starts_like_a_line(head, 1):
         raise damaged(path, 0, "the first line is broken, and others follow")
+    if len(head) > _LONGEST_FIRST_LINE:  # it is written alone, and made durable before anything follows it
+        raise damaged(path, 0, "there is no first line, and more bytes than one has")
     return None
 
 

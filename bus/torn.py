@@ -7,8 +7,8 @@ whole. It is damage, and the log is refused, if behind the last whole group
 - there is a line of another group than the one that comes next: a later group was written, so the broken one had been
   made durable and acknowledged before; or
 - the broken line is the closing one, whole in length: a segment that was closed in order has no torn tail; or
-- all of the group is there, from its first line to the mark that ends it, without a hole: what a crash leaves is cut short,
-  or has zeros in it; or
+- all of the group is there, from its first line to the mark that ends it, without a hole: what a crash leaves is cut
+  short, or has zeros in it; or
 - the segment has its closing line already, and anything follows it.
 
 A line counts as "of another group" if it says so at its beginning. Lines are also looked for in the middle of others,

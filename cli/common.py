@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -96,7 +97,19 @@ def _complain(error: OrchError) -> None:
     text = str(error)
     say(text if text.startswith("orch ") else f"orch: {text}")
     if isinstance(error, LogDamaged) and error.path is not None:
-        say("all that is wrong: orch log verify · what can be got back: orch log repair --dry-run")
+        which = _which_log(error.path)
+        say(f"all that is wrong: orch log verify{which} · what can be got back: orch log repair{which} --dry-run")
+
+
+def _which_log(segment: Path) -> str:
+    """The words that name the log of a segment, as `log verify` takes them: its run and store, or its directory."""
+    from orch.hints import store_option
+    from orch.store.file import FileStore
+
+    log = segment.parent
+    if log.name == "log" and log.parent.parent.name == "runs":
+        return f" {log.parent.name}{store_option(FileStore(log.parent.parent.parent))}"
+    return f" --store {shlex.quote(str(log))}"
 
 
 def _traceback() -> None:

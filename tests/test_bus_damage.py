@@ -268,3 +268,10 @@ def test_the_clock_of_these_tests_goes_on() -> None:
     tick = clock()
     assert tick() < tick()
     assert texts([said("x"), ev.Ended(outcome="failed")]) == ["x", "Ended"]
+
+
+@pytest.mark.parametrize("change", [lambda data: bytes(len(data)), lambda data: data.replace(b"\n", b"\r\n")])
+async def test_a_segment_without_any_line_is_no_claim_whose_maker_died(change: Any) -> None:
+    """A first line is written alone, and made durable before more follows."""
+    data = await written([10, 10])
+    assert await anyio.to_thread.run_sync(refused, disk_with(change(data))) == 0

@@ -110,7 +110,8 @@ def _reserved(store: FileStore, run: str) -> Iterator[None]:
     except FileExistsError:
         raise RunExists(
             f"the store {store.root} has a run {run} already; "
-            f"carry it on with: orch replay {run} --restart{store_option(store)}"
+            f"carry it on with: orch replay {run} --restart{store_option(store)}, or delete it first with: "
+            f"orch clean {run}{store_option(store)}"
         ) from None
     try:
         yield
