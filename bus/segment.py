@@ -25,7 +25,9 @@ _NAME = re.compile(r"([0-9]{6}|[1-9][0-9]{6,14})\.events\.jsonl")
 
 _FIRST_LINE = 64 * 1024
 """Bytes read in search of a first line; real ones are some hundred bytes long."""
-_LONGEST_FIRST_LINE = 2 * 1024
+LONGEST_FIRST_LINE = 2 * 1024
+"""Bytes. What is longer, and has none, is no claim whose maker died."""
+
 _SECOND_LINE = 4 * 1024 * 1024
 """Bytes read behind a broken first line in search of a second one."""
 
@@ -103,7 +105,7 @@ def first_line(path: Path, epoch: int, files: Files) -> Opened | None:
         raise damaged(path, 0, f"this is not the first line of segment {epoch}")
     if starts_like_a_line(head, 1):
         raise damaged(path, 0, "the first line is broken, and others follow")
-    if len(head) > _LONGEST_FIRST_LINE:  # it is written alone, and made durable before anything follows it
+    if len(head) > LONGEST_FIRST_LINE:  # it is written alone, and made durable before anything follows it
         raise damaged(path, 0, "there is no first line, and more bytes than one has")
     return None
 

@@ -76,3 +76,38 @@ def test_a_pointer_is_of_one_store(tmp_path: Path) -> None:
     shutil.copytree(paths.agent_directory(one), paths.agent_directory(copy), dirs_exist_ok=True)
     assert (paths.read_pointer(one), paths.is_copy(one)) == ("/runtime", False)
     assert (paths.read_pointer(copy), paths.is_copy(copy)) == ("", True)
+
+
+SPOILED = """
+import glob, orch
+
+@orch.job
+def big() -> bytes:
+    return b"x" * 100_000
+
+@orch.job
+def spoil(data: bytes, store: str) -> int:
+    [path] = glob.glob(f"{store}/runs/*/values/*/*.value")
+    with open(path, "r+b") as file:
+        file.seek(50_000)
+        file.write(b"y")
+    return len(data)
+
+@orch.job
+def use(data: bytes, length: int) -> int:
+    return data.count(b"x")
+
+@orch.workflow
+def main(store: str = ""):
+    data = big()
+    return use(data, spoil(data, store))
+"""
+
+
+def test_a_value_that_was_changed_is_refused(tmp_path: Path) -> None:
+    """Its size is right, and it can be unpickled: only the digest tells."""
+    (tmp_path / "spoiled.py").write_text(SPOILED)
+    done = orch("run", "--quiet", "--store", tmp_path / "s", "spoiled.py", "--store", tmp_path / "s", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "has changed since it was written" in done.stderr
+    assert done.stdout == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from orch.bus.files import REAL
-from orch.bus.segment import epochs, opened_file, segment_name, trouble
+from orch.bus.segment import LONGEST_FIRST_LINE, epochs, opened_file, segment_name, trouble
 from orch.errors import LogTrouble, NoSuchRun, OrchError, StoreError, UserError
 from orch.store.file import FileStore
 from orch.store.layout import log_dir
@@ -83,8 +84,9 @@ def _created(store: FileStore, run: str) -> str:
                 return msgspec.json.decode(_first_line(directory / segment_name(epoch)), type=_FirstLine).time
             except OrchError:
                 unknown = _UNKNOWN
-            except (ValueError, RecursionError):
-                continue  # a claim that was never made good
+            except (ValueError, RecursionError):  # a claim that was never made good; or damage, where it is long
+                if os.stat(directory / segment_name(epoch)).st_size > LONGEST_FIRST_LINE:
+                    unknown = _UNKNOWN
     except LogTrouble as error:
         return "" if isinstance(error.__cause__, NotADirectoryError) else _UNKNOWN
     return unknown
