@@ -13,7 +13,7 @@ import msgspec
 from orch.bus.errors import LogDamaged
 from orch.bus.events import Predecessor
 from orch.bus.files import Files, NotAFile
-from orch.bus.segment import Span, epoch_of, epochs, first_line, segment_name
+from orch.bus.segment import Span, epoch_of, epochs, first_line, foreign, segment_name
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -80,7 +80,17 @@ class _Search:
         if self._wanted is not None:
             self._missing()
         self._layout.items.reverse()
+        self._note_foreign()
         return self._layout
+
+    def _note_foreign(self) -> None:
+        """All segments must be of one run, that of the oldest."""
+        items, run = self._layout.items, ""
+        for k, item in enumerate(items):
+            if isinstance(item, Span):
+                run = run or item.opened.run
+                if item.opened.run != run:
+                    items[k] = Broken(Problem(item.path, 0, 1, item.first, foreign(item, run).why))
 
     def _look(self, epoch: int) -> None:
         path = self._directory / segment_name(epoch)

@@ -40,7 +40,7 @@ from orch.bus.events import Closed, Event, Opened
 from orch.bus.machine import HERE, Machine
 from orch.bus.reader import read_spans
 from orch.bus.scan import Index
-from orch.bus.segment import opened_file, segment_name, trouble
+from orch.bus.segment import foreign, opened_file, segment_name, trouble
 from orch.bus.takeover import Past, claim, rescan, survey
 
 Durability = Literal["always", "relaxed"]
@@ -111,6 +111,9 @@ class Log:
         with trouble("make the directory of", self.directory):
             self._files.make_dir(self.directory)
         before = survey(self.directory, self._files)
+        for span in before.spans:
+            if span.opened.run != opened.run:  # a copy of another run's log leads to that one's attempts and files
+                raise foreign(span, opened.run)
         self.epoch, self._handle = claim(self.directory, self._files)
         try:
             self._begin(opened, rescan(self.directory, before, self._files))

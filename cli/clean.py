@@ -98,7 +98,8 @@ def _end_what_runs(store: FileStore, run: str) -> None:
     except (LogDamaged, IllegalTransition) as error:
         say(f"orch: warning: {error}; if something of this run still runs, it is not ended")
         return
-    if not state.live or state.outcome:
+    copied = state.created is not None and state.created.run != run  # what lives is the other's
+    if not state.live or state.outcome or copied:
         return
     from orch.cli.control import cancel_quietly
 

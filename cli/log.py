@@ -96,6 +96,11 @@ class Report:
         self._hint = hint
         self.damaged = not audit.whole or bool(check and check.gone)
 
+    @property
+    def _copy_of(self) -> str:
+        """The run whose log was copied to this name; empty if it is none."""
+        return self.audit.run if self.audit.run != self.name else ""
+
     def picture(self) -> dict[str, Any]:
         """As JSON has it."""
         found = self.audit.found
@@ -104,6 +109,7 @@ class Report:
             files = {"count": self.check.count, "gone": self.check.gone, "unsynced": self.check.unsynced}
         return {
             "run": self.name,
+            "copy_of": self._copy_of,
             "log": self.audit.directory,
             "whole": not self.damaged,
             "events": self.audit.end.seq if self.audit.end else 0,
@@ -123,6 +129,8 @@ class Report:
         for gone in (*self.check.gone, *self.check.unsynced) if self.check else ():
             print(f"{gone.path}: event {gone.seq} names it: it {gone.why}")
         print(f"run {self.name}: {self._verdict()}")
+        if self._copy_of:
+            print(f"  this is a copy of run {self._copy_of}: it can be looked at, and not carried on")
         for epoch in sorted(found.parts):
             for note in notes(found.parts[epoch]):
                 print(f"  {note}")

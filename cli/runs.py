@@ -13,7 +13,7 @@ from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, 
 from orch.cli.render import date_time, table, terminal_width
 from orch.cli.summary import Summary, as_json, leader_alive, picture, summarize
 from orch.cli.view import show
-from orch.errors import LogDamaged
+from orch.errors import LogDamaged, OrchError
 from orch.hints import store_option
 from orch.history import fold_quickly
 from orch.state.graph import IllegalTransition
@@ -51,19 +51,15 @@ def list_(
 
 
 def _summary(directory: Path, name: str) -> Summary:
-    """Of one run. One that is damaged is shown as such: the others are still of interest."""
-    alive = leader_alive(directory)
-    try:
-        return summarize(fold_quickly(directory), alive)
-    except (LogDamaged, IllegalTransition) as error:
-        return _damaged(name, str(error), alive)
-
-
-def _damaged(name: str, why: str, alive: bool | None) -> Summary:
+    """Of one run, under the name that it has here. One that cannot be read is shown as such: the others count too."""
     import msgspec
 
-    blank = summarize(State(), alive)
-    return msgspec.structs.replace(blank, run=name, state="damaged", warnings=[why])
+    try:
+        found = summarize(fold_quickly(directory), leader_alive(directory))
+    except (OrchError, IllegalTransition, OSError) as error:
+        state = "damaged" if isinstance(error, (LogDamaged, IllegalTransition)) else "unreadable"
+        found = msgspec.structs.replace(summarize(State(), None), state=state, warnings=[str(error)])
+    return msgspec.structs.replace(found, run=name)
 
 
 def _row(run: Summary) -> list[str]:

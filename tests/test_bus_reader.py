@@ -13,7 +13,7 @@ from support.disk import Disk
 from support.logs import LOG, machine, open_log, said, segment, texts, write_log
 
 from orch.bus import events as ev
-from orch.bus.errors import LogTrouble
+from orch.bus.errors import LogDamaged
 from orch.bus.log import Log
 from orch.bus.reader import read
 from orch.bus.scan import CHUNK
@@ -94,7 +94,7 @@ def test_epochs_may_have_more_than_six_digits() -> None:
 async def test_a_log_that_cannot_be_read_says_which(tmp_path: Path) -> None:
     await write_log(tmp_path, [1], closed=True)
     (tmp_path / "000002.events.jsonl").mkdir()
-    with pytest.raises(LogTrouble, match=r"cannot read the log .*000002"):
+    with pytest.raises(LogDamaged, match=r"000002.*: this is a directory"):
         list(read(tmp_path))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -318,6 +319,35 @@ def test_a_copied_run_is_a_run(store: Path, tmp_path: Path, capsys: pytest.Captu
         assert main(given) == 0
         assert "run      r (mixed)" in capsys.readouterr().out
     assert set(replay(copied)) == set("1234567")
+
+
+def test_a_copy_in_the_store_is_looked_at_and_not_carried_on(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(store / "runs" / "r", store / "runs" / "h")
+    before = sorted((store / "runs").rglob("*"))
+    for command in (["replay", "h", "--restart"], ["cancel", "h"], ["stop", "h"]):
+        assert main(command) == 2
+        assert "run h is a copy of run r" in capsys.readouterr().err
+    assert sorted((store / "runs").rglob("*")) == before
+    assert main(["status", "h"]) == 0
+    capsys.readouterr()
+    assert main(["list", "--json"]) == 0
+    assert {run["run"] for run in json.loads(capsys.readouterr().out)} == {"r", "h"}
+    assert main(["log", "verify", "h"]) == 0
+    assert "this is a copy of run r" in capsys.readouterr().out
+    assert main(["clean", "h", "--yes"]) == 0
+    assert (store / "runs" / "r").exists()
+
+
+def test_list_goes_on_past_what_cannot_be_read(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, epoch in (("a", 1), ("b", 2)):
+        log = store / "runs" / name / "log"
+        shutil.copytree(store / "runs" / "r" / "log", log)
+        (log / f"{epoch:06d}.events.jsonl").unlink(missing_ok=True)
+        os.mkfifo(log / f"{epoch:06d}.events.jsonl")
+    (store / "runs" / "loop").symlink_to("loop")
+    assert main(["list", "--json"]) == 0
+    found = {run["run"]: run["state"] for run in json.loads(capsys.readouterr().out)}
+    assert found == {"r": "running", "a": "damaged", "b": "damaged", "loop": "unreadable"}
 
 
 def test_the_hint_at_more_jobs_names_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,16 +7,19 @@ import json
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 from support.disk import Disk
 from support.handmade import created, mixed, started, write_run
-from support.logs import LOG, open_log, said, segment, write_log
+from support.logs import LOG, machine, open_log, said, segment, write_log
 
 from orch.audit import Audit
 from orch.bus import events as ev
 from orch.bus.codec import CODEC, finish
-from orch.bus.errors import Fenced
+from orch.bus.errors import Fenced, LogDamaged
+from orch.bus.events import Opened
 from orch.bus.log import Log
+from orch.bus.reader import read
 from orch.bus.verify import Part, Verification
 from orch.cli.main import main
 
@@ -101,6 +104,32 @@ async def test_a_broken_chain_is_said_and_what_is_older_still_looked_at() -> Non
     found, seqs = looked(disk)
     assert seqs == [1, 2, 3, 4]
     assert places(found) == [(segment(LOG, 2).name, 0, 1, 0)]
+
+
+async def test_segments_of_two_runs_are_no_log(tmp_path: Path) -> None:
+    for name in ("r1", "r2"):
+        log = await Log.open(tmp_path / name, run="same", machine=machine())
+        await log.append([said("x")])
+        await log.close("left")
+        log = await Log.open(tmp_path / name, run="same", machine=machine())
+        await log.append([said("y")])
+    one, two = (segment(tmp_path / name, 2) for name in ("r1", "r2"))
+    text = two.read_bytes()
+    first, rest = text.split(b"\n", 1)
+    event = CODEC.decode(first)
+    assert isinstance(event, Opened)
+    line = CODEC.open_line(
+        msgspec.structs.replace(event, run="b", seq=0), event.seq, CODEC.envelope(event.time, 2, event.seq)
+    )
+    one.write_bytes(finish(line, end=True) + rest)
+    with pytest.raises(LogDamaged, match=r"000002.*byte 0: this is a segment of the run b, in the log of the run same"):
+        list(read(one.parent))
+    found = Verification(one.parent)
+    assert [good.end.seq for good in found.run()] == [3]
+    assert ["run b" in problem.why for problem in found.problems] == [True]
+    with pytest.raises(LogDamaged, match="segment of the run same, in the log of the run other"):
+        await Log.open(tmp_path / "r2", run="other", machine=machine())
+    assert len(list((tmp_path / "r2").iterdir())) == 2
 
 
 async def test_lines_whose_crc_is_right_must_belong_where_they_stand() -> None:

@@ -15,7 +15,7 @@ from orch.bus.lock import RunLock
 from orch.bus.log import Log
 from orch.bus.machine import HERE, Machine
 from orch.bus.topic import Topic
-from orch.errors import NoSuchRun, ResourceError
+from orch.errors import NoSuchRun, ResourceError, UserError
 from orch.history import EventReader, fold_quickly, log_directory
 from orch.leader.opened import Ended, Opened
 from orch.leader.opening import AdapterByName, Lock, open_log, run_info
@@ -43,12 +43,15 @@ async def carry_on(
     by: str,
     overrides: Mapping[str, Any],
 ) -> Opened | Ended:
-    """Open a run from its log. Raises `NoSuchRun`, `RunBusy`, `LogDamaged`, `ResourceError`, `SystemTrouble`."""
+    """Open a run from its log. Raises `UserError` if it is a copy of another, `NoSuchRun`, `RunBusy`, `LogDamaged`,
+    `ResourceError`, `SystemTrouble`.
+    """
     run = run_id or newest_run(store)
     directory = log_directory(store.root, run)
     state = fold_quickly(directory)
     if state.created is None or state.planned is None:
         raise NoSuchRun(f"run {run} was interrupted before its first jobs were recorded; start it anew with orch run")
+    _must_be_the_original(run, state.created.run)
     if state.outcome == "succeeded" or (wish and state.outcome):
         return _ended(run, directory, state)
     store.check()
@@ -61,6 +64,14 @@ async def carry_on(
 
     lock = RunLock(store.local_path(layout.lock_file(run)))
     return await reopen(directory, lock, state, connect, settings, news=news, take_over=take_over, wish=wish, by=by)
+
+
+def _must_be_the_original(run: str, original: str) -> None:
+    if run != original:
+        raise UserError(
+            f"run {run} is a copy of run {original}, and would take its jobs and files for its own: it can be looked at "
+            f"(orch status {run}, orch replay {run}); what can be carried on is run {original}"
+        )
 
 
 async def reopen(
