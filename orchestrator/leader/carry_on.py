@@ -43,8 +43,10 @@ async def carry_on(
     by: str,
     overrides: Mapping[str, Any],
 ) -> Opened | Ended:
-    """Open a run from its log. Raises `UserError` if it is a copy of another, `NoSuchRun`, `RunBusy`, `LogDamaged`,
-    `ResourceError`, `SystemTrouble`.
+    """Open a run from its log.
+
+    Raises `UserError` if it is a copy of another one, `NoSuchRun`, `RunBusy`, `LogDamaged`, `ResourceError`,
+    `SystemTrouble`.
     """
     run = run_id or newest_run(store)
     directory = log_directory(store.root, run)
