@@ -71,7 +71,7 @@ async def carry_on(
 def _must_be_the_original(run: str, original: str) -> None:
     if run != original:
         raise UserError(
-            f"run {run} is a copy of run {original}, and would take its jobs and files for its own: it can be looked at "
+            f"run {run} is a copy of run {original}, and would take its jobs and files for its own: look at it "
             f"(orch status {run}, orch replay {run}); what can be carried on is run {original}"
         )
 
