@@ -11,6 +11,8 @@ import pytest
 
 from orch.adapters.contract import Finished, Unknown, Update
 from orch.agent.admission import Admission
+from orch.agent.core import Agent
+from orch.agent.model import Run
 from orch.bus import events as ev
 from orch.bus import log as log_module
 from orch.bus import takeover
@@ -252,6 +254,19 @@ def fold_the_clock(patch: Patch) -> None:
 @fault("more is promised than the host has")
 def commit_too_much(patch: Patch) -> None:
     patch.setattr(Admission, "fits", lambda self, run, shape: True)
+
+
+@fault("what had finished when its agent died runs again")
+def forget_what_the_journal_says(patch: Patch) -> None:
+    def standing(self: Agent, run: Run, key: str) -> Update | None:
+        kept, run.kept = run.kept, {}
+        try:
+            return real(self, run, key)
+        finally:
+            run.kept = kept
+
+    real = Agent._standing
+    patch.setattr(Agent, "_standing", standing)
 
 
 # The store -------------------------------------------------------------------------------------------------------
