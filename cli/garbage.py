@@ -75,6 +75,7 @@ class _Named:
             self.files.update(files_of(event))
             self.bundles.update(filter(None, (getattr(event, "bundle", ""), getattr(event, "previous", ""))))
         self.live = led or bool(state.live) or state.planned is None
+        self.copy_of = state.created.run if state.created is not None and state.created.run != run else ""
 
     def __contains__(self, path: str) -> bool:
         """Is the file named, or in a directory that is?"""
@@ -92,6 +93,9 @@ def files_of(event: ev.Event) -> Iterator[str]:
 
 
 def _of_run(store: FileStore, run: str, named: _Named, report: Report, oldest: float) -> None:
+    if named.copy_of:
+        report.notes.append(f"run {run} is left alone: it is a copy of run {named.copy_of}, whose files its log names")
+        return
     if named.live:
         report.notes.append(f"run {run} is left alone: it is led, or attempts of it may still run")
         return

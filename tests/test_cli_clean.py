@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,17 @@ def test_garbage_is_what_no_event_names(root: Path) -> None:
     assert list(store.leftovers()) == []
     assert not any(TEMPORARY in path.name for path in root.rglob("*"))
     assert collect(store, now=age(root)).count == 0
+
+
+def test_a_copy_of_a_run_is_left_alone(root: Path) -> None:
+    """Its log names the files of the original: its own would all be garbage."""
+    store = with_files(root)
+    collect(store, now=age(root))
+    shutil.copytree(root / "runs" / "f", root / "runs" / "copied")
+    before = set(store.list("runs/copied"))
+    report = collect(store, now=age(root))
+    assert any("it is a copy of run f" in note for note in report.notes)
+    assert set(store.list("runs/copied")) == before
 
 
 def test_what_is_young_is_kept(root: Path) -> None:
