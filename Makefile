@@ -26,6 +26,10 @@ LINKS := .links/orch
 CODE := $(LINKS) tests benchmarks examples
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# The tests start some thousand processes: they share their bytecode, wherever else it is kept or not.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
+
 .PHONY: demo test simulate nightly lint format types bench wheel lock links clean
 .DELETE_ON_ERROR:
 
