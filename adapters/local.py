@@ -136,7 +136,7 @@ class LocalSession:
                 continue
             try:
                 first = await self._greet(link, runtime)
-            except BaseException:
+            except BaseException:  # cancelled, too: a connection that nobody has is dropped
                 link.drop()
                 raise
             if first is not None and link.alive:

@@ -28,7 +28,7 @@ def make_adapter(name: str) -> Adapter:
     try:
         factory: Any = getattr(importlib.import_module(module), attribute)
         return cast("Adapter", factory())
-    except Exception as error:
+    except Exception as error:  # a plug-in may raise anything
         raise AdapterError(f"the adapter {name!r} ({target}) cannot be loaded: {error}") from error
 
 

@@ -43,6 +43,7 @@ def measure() -> Iterator[Row]:
         yield Row("python, one asyncio subprocess", timed(lambda _: [sys.executable, "-c", SPAWN]), "s", note="floor")
         yield Row("orch --version", timed(lambda _: [ORCH, "--version"]), "s")
         for form in ("fork", "command"):
+            # mypy takes a default that binds a loop's variable for another signature: hence the two ignores
             cold = timed(lambda turn, form=form: orch_run(directory / f"{form}{turn}", form))  # type: ignore[misc]
             yield Row(f"orch run, one job, {form}, cold", cold, "s", "<= 0.35", "from the shell")
             warm = timed(lambda _, form=form: orch_run(directory / "warm", form))  # type: ignore[misc]

@@ -115,9 +115,8 @@ def busy_message(run: str, holder: Holder | None, grip: Grip, age: float | None)
     user = f" of user {holder.user}" if holder.user else ""
     text = f"process {holder.pid} on {holder.host}{user}, since {holder.since}"
     if grip == "refused":
-        silent = age is not None and age >= LEASE
-        hangs = f"; it has been silent for {age:.0f} s: if it hangs, take over with --take-over" if silent else ""
-        return f"the run {run} has a live leader: {text}{hangs}"
+        silent = f"it has been silent for {age:.0f} s: " if age is not None and age >= LEASE else ""
+        return f"the run {run} has a live leader: {text}; {silent}if it hangs, take over with --take-over"
     if age is None:
         return f"the run {run} has a live leader: {text}"
     left = max(1, math.ceil(LEASE - age))

@@ -117,7 +117,7 @@ class Log:
         self.epoch, self._handle = claim(self.directory, self._files)
         try:
             self._begin(opened, rescan(self.directory, before, self._files))
-        except BaseException:
+        except BaseException:  # nobody else will close it, whatever went wrong
             self._files.close(self._handle)
             raise
 

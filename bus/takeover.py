@@ -63,7 +63,7 @@ def claim(directory: Path, files: Files) -> tuple[int, int]:
                 continue  # somebody else was faster; whoever claims last leads
             try:
                 files.sync_dir(directory)
-            except BaseException:
+            except BaseException:  # nobody else will close it, whatever went wrong
                 files.close(handle)
                 raise
             return epoch, handle

@@ -191,7 +191,7 @@ def _write(store: FileStore, target: Path, name: str, blob: ev.Blob, *, compress
     try:
         temporary.write_bytes(gzip.compress(data, mtime=0) if compress else data)
         temporary.replace(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: no half file is left behind
         temporary.unlink(missing_ok=True)
         raise
     return 1

@@ -191,7 +191,7 @@ class Orchestrator:
                 if run is None or request.file in heard:
                     continue
                 heard.add(request.file)
-                run._hear(request)  # noqa: SLF001
+                run._hear(request)  # noqa: SLF001 - the two classes are one unit
             heard &= {request.file for request in found}
             await anyio.sleep(REQUEST_POLL)
 

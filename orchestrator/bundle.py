@@ -279,7 +279,7 @@ def _pickle(workflow: Workflow[..., Any]) -> bytes:
 
     try:
         data = dumps_by_value(workflow)
-    except Exception as error:
+    except Exception as error:  # a user's __reduce__ may raise anything
         closure = explain("its globals and closure", _surroundings(workflow), error)
         raise WorkflowError(f"workflow {workflow.name} cannot be pickled: {closure}") from error
     return data

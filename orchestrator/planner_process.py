@@ -34,7 +34,7 @@ class PlannerProcess:
             dups = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate((child_in, child_out, child_err))]
             # A session of its own: Ctrl-C is the leader's to handle.
             self.pid = os.posix_spawn(sys.executable, COMMAND, self.environment, file_actions=dups, setsid=True)
-        except BaseException:
+        except BaseException:  # nobody else will close them, whatever went wrong
             self.close_pipes()
             raise
         finally:

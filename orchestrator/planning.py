@@ -140,7 +140,7 @@ def pack_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
     named = {**{f"{number}": value for number, value in enumerate(args, 1)}, **kwargs}
     try:
         data, jobs = dumps((tuple(args), dict(kwargs)))
-    except Exception as error:
+    except Exception as error:  # a user's __reduce__ may raise anything
         for name, value in named.items():
             try:
                 dumps(value)

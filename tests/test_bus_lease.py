@@ -166,7 +166,7 @@ def test_this_hosts_clock_does_not_matter(tmp_path: Path) -> None:
 
 SIGNED = Holder("there", 7, since="then", user="ann")
 LEADS = "the run r has a live leader: process 7 on there of user ann, since then"
-SILENT = LEADS + "; it has been silent for 45 s: if it hangs, take over with --take-over"
+HANGS = "if it hangs, take over with --take-over"
 SEEMS = (
     LEADS.replace("has", "seems to have")
     + "; unless renewed, its lease ends in 17 s: try again then, or, if that leader is known to be dead, "
@@ -178,10 +178,10 @@ SEEMS = (
     ("holder", "grip", "age", "text"),
     [
         (None, "refused", None, "the run r has a live leader (it has not said who it is)"),
-        (SIGNED, "refused", 3.0, LEADS),
+        (SIGNED, "refused", 3.0, f"{LEADS}; {HANGS}"),
         (SIGNED, "unsupported", None, LEADS),
         (Holder("there", 7, since="then"), "unsupported", None, LEADS.replace(" of user ann", "")),
-        (SIGNED, "refused", 45.2, SILENT),
+        (SIGNED, "refused", 45.2, f"{LEADS}; it has been silent for 45 s: {HANGS}"),
         (SIGNED, "held", 13.1, SEEMS),
     ],
 )

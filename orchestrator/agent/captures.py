@@ -145,7 +145,7 @@ class Captures:
         out = _nameless(self._directory)
         try:
             return Capture(Stream(out, limit), Stream(_nameless(self._directory), limit))
-        except BaseException:
+        except BaseException:  # nobody else will close it, whatever went wrong
             os.close(out)
             raise
 

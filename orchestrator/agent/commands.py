@@ -103,7 +103,7 @@ def _memory_file(data: bytes) -> int:
         while view:
             view = view[os.write(file, view) :]
         os.lseek(file, 0, os.SEEK_SET)
-    except BaseException:
+    except BaseException:  # nobody else will close it, whatever went wrong
         os.close(file)
         raise
     return file

@@ -152,7 +152,11 @@ class Agent:
         self._epochs[info.run] = info.epoch
         run = self._run(info.run)
         if run.connection is not None and run.connection is not connection:
-            run.connection.refuse(f"epoch {info.epoch} leads run {info.run} now", fenced=info.epoch > run.epoch)
+            run.connection.refuse(
+                f"another leader has taken over run {info.run} (epoch {info.epoch}); this one (epoch {run.epoch}) has "
+                "stopped, and nothing that it did since then counts",
+                fenced=info.epoch > run.epoch,
+            )
         run = self._runs.setdefault(info.run, run)
         run.connection, run.epoch, run.info = connection, info.epoch, info
         run.room = room

@@ -133,7 +133,7 @@ def lock(path: str) -> int:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except BaseException:
+    except BaseException:  # also the alarm that bounds the waiting
         os.close(descriptor)
         raise
     return descriptor
@@ -169,7 +169,7 @@ def _connect(directory: str, descriptor: int) -> socket.socket | None:
             return connection
     except (FileNotFoundError, ConnectionRefusedError):
         pass
-    except BaseException:
+    except BaseException:  # nobody else will close it, whatever went wrong
         connection.close()
         raise
     connection.close()
@@ -195,7 +195,7 @@ def listen(directory: str) -> socket.socket:
         os.chmod(path, 0o600)
         listener.listen(128)
         listener.settimeout(0)
-    except BaseException:
+    except BaseException:  # nobody else will close it, whatever went wrong
         listener.close()
         raise
     finally:

@@ -64,7 +64,7 @@ class StoredFile:
             _write_all(file, data)
             os.fsync(file)
             os.rename(path, self._path)
-        except BaseException:
+        except BaseException:  # nobody else will close it, whatever went wrong
             os.close(file)
             raise
         os.close(self._file)

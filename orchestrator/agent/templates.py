@@ -171,7 +171,7 @@ class Templates:
             ours.settimeout(0)
             os.set_inheritable(theirs.fileno(), True)  # noqa: FBT003 - a fixed signature
             pid = _spawn(theirs.fileno(), self._environment(run), cwd, capture)
-        except BaseException:
+        except BaseException:  # nobody else will close them, whatever went wrong
             ours.close()
             capture.close()
             raise

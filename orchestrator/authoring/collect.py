@@ -41,7 +41,7 @@ def collect(value: Any, made: Sequence[Call], keep: Keep, where: Callable[[str],
     pickled, naming the job and the way to it, and `GraphError` for jobs that wait for each other.
     """
     if type(value) is Job and not value._path:  # noqa: SLF001 - one unit with nodes.py
-        refs, blob, alias = [value._call], EMPTY, True  # noqa: SLF001
+        refs, blob, alias = [value._call], EMPTY, True  # noqa: SLF001 - one unit with nodes.py
     else:
         try:
             data, refs = dumps(value)

@@ -104,15 +104,16 @@ def _by_value() -> Any:
 
     It would turn a file into a copy of its text, and a view into bytes: without us.
     """
-    import cloudpickle  # type: ignore[import-untyped]
+    import cloudpickle  # type: ignore[import-untyped]  # has no types
 
-    class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
+    class ByValue(cloudpickle.Pickler):  # type: ignore[misc]  # its base has no types
         def __init__(self, file: io.BytesIO, references: References) -> None:
             super().__init__(file, PROTOCOL)
             self._references = references
 
         dispatch_table: ClassVar[Any] = ChainMap(
             {io.TextIOWrapper: _reduce_stream, type(os.environ): _reduce_environment},
+            # Its table is private, and there is no other way to leave one entry out.
             {kind: reduce for kind, reduce in cloudpickle.Pickler._dispatch_table.items() if kind is not memoryview},  # noqa: SLF001
             copyreg.dispatch_table,
         )
@@ -318,7 +319,7 @@ class Unpickler(pickle.Unpickler):
             module = "__main__"  # the script that started the run reads what its jobs made
         try:
             return super().find_class(module, name)
-        except Exception as error:
+        except Exception as error:  # importing a user's module may raise anything
             if self._lenient:
                 return stand_in(module, name)
             if isinstance(error, AttributeError) and module in sys.modules:

@@ -31,7 +31,7 @@ class Scope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        global _current  # noqa: PLW0603
+        global _current  # noqa: PLW0603 - the scope that is open in this process, by name
         _current = self._outer
 
 

@@ -85,7 +85,7 @@ async def begin(
             log_directory = store.local_path(layout.log_dir(run))
             first = [created, *warned, *planned(plan, settings.retries)]
             return await commit_first(run, log_directory, lock, session, settings=settings, events=first)
-        except BaseException:
+        except BaseException:  # cancelled, too: a session that is open is closed
             with anyio.CancelScope(shield=True):
                 await session.close()
             raise
@@ -95,8 +95,11 @@ def _prepare(store: FileStore) -> None:
     """Make the store, and see that it really works."""
     try:
         store.create()
-        store.check()
     except StoreError as error:
+        raise UserError(f"{error}; choose another store with --store") from error
+    try:
+        store.check()
+    except StoreError as error:  # it ends with what can be done about that
         raise UserError(f"{error}, or choose another store with --store") from error
 
 
@@ -115,7 +118,7 @@ def _reserved(store: FileStore, run: str) -> Iterator[None]:
         ) from None
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C, too: nothing of the run is left behind
         shutil.rmtree(directory, ignore_errors=True)
         raise
 
@@ -150,7 +153,7 @@ async def _plan(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(connect)
                 await plan()
-    except BaseException:
+    except BaseException:  # cancelled, too: a session that is open is closed
         with anyio.CancelScope(shield=True):
             for session in sessions:
                 await session.close()
@@ -200,11 +203,11 @@ async def commit_first(
             for event in [log.opened, *log.stage(events)]:
                 apply(state, event)
             await log.commit()
-        except BaseException:
+        except BaseException:  # cancelled, too: an open log is closed in order
             with anyio.CancelScope(shield=True):
                 await log.close()
             raise
-    except BaseException:
+    except BaseException:  # cancelled, too: whoever comes next finds the lock free
         lock.release()
         raise
     return Opened(run, state, log, lock=lock, session=session, settings=settings, machine=machine)

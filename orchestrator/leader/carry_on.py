@@ -107,11 +107,11 @@ async def reopen(
             session = await connect(log.epoch)
             if not wish:
                 await _check_possible(state, session)
-        except BaseException:
+        except BaseException:  # cancelled, too: an open log is closed in order
             with anyio.CancelScope(shield=True):
                 await log.close("left")
             raise
-    except BaseException:
+    except BaseException:  # cancelled, too: whoever comes next finds the lock free
         lock.release()
         raise
     return Opened(run, state, log, lock=lock, session=session, settings=settings, machine=machine)

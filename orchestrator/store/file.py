@@ -106,7 +106,7 @@ class FileStore:
                 copied = self._copy_tree(entries, temporary, sync=sync)
                 digest, size = digest_of(copied), sum(entry.size for entry in copied)
                 self._settle(temporary, target, digest, sync=sync)
-            except BaseException:
+            except BaseException:  # Ctrl-C, too: no half copy is left behind
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
         return StoredFile(path=path, size=size, digest=digest, directory=True)
@@ -256,7 +256,7 @@ class FileStore:
         try:
             self._fill(descriptor, chunks, sync=sync, final=final)
             self._disk.rename(temporary, target)
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: no half file is left behind
             _remove_quietly(temporary)
             raise
         if sync:

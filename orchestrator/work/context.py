@@ -59,7 +59,7 @@ class Context:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        global _current  # noqa: PLW0603
+        global _current  # noqa: PLW0603 - the one context of this process
         _current = None
 
     def __repr__(self) -> str:

@@ -169,7 +169,7 @@ def _say(text: str) -> None:
     """To stderr, as far as user code has left us one."""
     for stream in (sys.stderr, sys.__stderr__):
         try:
-            stream.write(f"{text}\n")  # type: ignore[union-attr]
+            stream.write(f"{text}\n")  # type: ignore[union-attr]  # None is caught below
         except (AttributeError, OSError, ValueError):
             continue
         return

@@ -93,14 +93,14 @@ def _import(bundle: str, manifest: Manifest) -> ModuleType:
     sys.modules[manifest.module] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException:  # user code may raise anything; a module half made is none
         del sys.modules[manifest.module]
         raise
     return module
 
 
 def _unpickle(file: str) -> Any:
-    import cloudpickle  # type: ignore[import-untyped]
+    import cloudpickle  # type: ignore[import-untyped]  # has no types
 
     with open(file, "rb") as opened:
         return cloudpickle.load(opened)

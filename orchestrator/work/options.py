@@ -117,7 +117,7 @@ def _parsed(option: str, kind: _Kind, text: str) -> Any:
         return kind.parse(text)
     except UserError as error:
         raise WorkflowError(f"option {option}: {error}") from error
-    except Exception as error:
+    except Exception as error:  # a user's type may raise anything
         raise WorkflowError(f"option {option}: {text!r} is not {_article(kind.text)}") from error
 
 
@@ -164,7 +164,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def _kinds(function: Callable[..., Any]) -> dict[str, _Kind]:
     try:
         hints = typing.get_type_hints(function)
-    except Exception as error:
+    except Exception as error:  # annotations are user code
         raise WorkflowError(f"{function.__name__}: its annotations cannot be read: {error}") from error
     return {one.name: _kind_of(one, hints.get(one.name, one.empty)) for one in _parameters(function)}
 

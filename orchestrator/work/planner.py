@@ -54,7 +54,7 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.dup2(empty, 0)
     os.close(empty)
     os.dup2(2, 1)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a file here
     return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
 
 
@@ -128,7 +128,7 @@ def _arguments(
         return (), {}
     try:
         args, kwargs = Unpickler(request.arguments, _no_jobs, loaded.renamed).load()
-    except Exception as error:
+    except Exception as error:  # unpickling runs user code
         raise WorkflowError(f"the arguments cannot be read by the workflow: {type(error).__name__}: {error}") from error
     return args, kwargs
 
@@ -148,7 +148,7 @@ def _called(function: Callable[..., Any], name: str, args: tuple[Any, ...], kwar
         return call_function(function, args, kwargs)
     except SystemExit as error:
         raise WorkflowError(f"workflow {name} called sys.exit({error.code}) instead of returning") from error
-    except BaseException as error:
+    except BaseException as error:  # user code may raise anything
         raise WorkflowError(f"workflow {name} failed:\n{short_trace(error)}") from error
 
 

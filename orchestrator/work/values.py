@@ -43,7 +43,7 @@ class Values:
                 f"{shown_name(error.file)} has no job {error.what} any more (it was renamed or removed, or made below "
                 f'`if __name__ == "__main__":`): {self._consumer} cannot run with this code'
             ) from error
-        except Exception as error:
+        except Exception as error:  # unpickling runs user code
             raise JobError(
                 f"{self._consumer} cannot be read with this code: {type(error).__name__}: {error}"
             ) from error
@@ -76,7 +76,7 @@ class Values:
             return self._loads(data, value.refs)
         except OrchError:
             raise
-        except Exception as error:
+        except Exception as error:  # unpickling runs user code
             label = value.label or f"job {job}"
             raise JobError(
                 f"{self._consumer} cannot read the value of {label}: {type(error).__name__}: {error}"
@@ -91,7 +91,7 @@ class Values:
         for position, key in enumerate(path):
             try:
                 found = part(found, key)
-            except Exception as error:
+            except Exception as error:  # a user's __getitem__ may raise anything
                 label = self._values[job].label or f"job {job}"
                 wanted = "".join(f"[{key!r}]" for key in path[: position + 1])
                 raise JobError(

@@ -9,7 +9,7 @@ import orch
 
 @orch.job(cores=0.01)
 def work(where: str, number: int, seconds: float) -> int:
-    time.sleep(seconds)
+    time.sleep(seconds)  # the work: how long it takes is the parameter, and nothing waits for it by a clock
     with (Path(where) / str(number)).open("a") as file:
         file.write(f"{os.getpid()}\n")
     return number

@@ -1,6 +1,6 @@
 """A job that waits for ever, and one that is done."""
 
-import time
+import signal
 from pathlib import Path
 
 import orch
@@ -14,7 +14,8 @@ def done() -> str:
 @orch.job
 def wait(where: str, before: str) -> None:
     Path(where, "ready").touch()
-    time.sleep(1000 if before else 0)
+    while before:
+        signal.pause()
 
 
 @orch.workflow

@@ -1,6 +1,6 @@
 """Jobs that want more than they asked for."""
 
-import time
+import signal
 
 import orch
 
@@ -12,7 +12,8 @@ def greedy() -> int:
 
 @orch.job(walltime=0.3)
 def slow() -> None:
-    time.sleep(1000)
+    while True:
+        signal.pause()
 
 
 @orch.job

@@ -26,14 +26,14 @@ def ran(where: str, name: str) -> None:
 
 @orch.job(isolation="pool", cores=0.1)
 def pooled(where: str, number: int, seconds: float) -> int:
-    time.sleep(seconds)
+    time.sleep(seconds)  # the work
     ran(where, f"pooled-{number}")
     return number
 
 
 @orch.job(cores=0.1)
 def large(where: str, seconds: float) -> bytes:
-    time.sleep(seconds)
+    time.sleep(seconds)  # the work
     ran(where, "large")
     return b"x" * LARGE
 

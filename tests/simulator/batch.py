@@ -73,7 +73,7 @@ class Batch:
 
     async def connect(self, process: Process, epoch: int) -> WildSession:
         """A leader's connection; older ones are cut off."""
-        await asyncio.sleep(self.world.chance.uniform(0, self.wild.delay))
+        await asyncio.sleep(self.world.chance.uniform(0, self.wild.delay))  # virtual seconds
         if epoch < self.epoch:
             raise Fenced(f"epoch {self.epoch} is connected")
         self.epoch = epoch
@@ -213,7 +213,7 @@ class WildSession:
     async def _call(self, what: str, items: Sequence[object], one: Callable[[object], None]) -> None:
         """One after the other, with time between them, as far as the leader lives and leads."""
         if self._batch.world.likely(0.3):
-            await asyncio.sleep(self._batch.world.chance.uniform(0, self._batch.wild.delay))
+            await asyncio.sleep(self._batch.world.chance.uniform(0, self._batch.wild.delay))  # virtual seconds
         for item in items:
             self._process.check()
             if self._batch.session is not self:

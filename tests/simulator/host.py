@@ -133,7 +133,7 @@ class Host:
         return f"/runtime/{self.name}", link
 
     async def _a_moment(self) -> None:
-        await asyncio.sleep(self.world.chance.uniform(0, self.weather.delay))
+        await asyncio.sleep(self.world.chance.uniform(0, self.weather.delay))  # virtual seconds
 
     def _watch(self, process: Process) -> None:
         """The kernel hangs up for a process that ends."""

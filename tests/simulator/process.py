@@ -97,7 +97,7 @@ class Process:
             self._strands.remove(strand)
 
     async def _sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # virtual: the loop is `Turns`
 
     async def offload(self, function: Callable[..., Result], *args: Any) -> Result:
         """In a strand, as in a thread: what the function does is interleaved with what everybody else does."""
