@@ -118,21 +118,24 @@ def scenario_without_inodes(place: Path) -> None:
         case.check(case.finish())
 
 
+def with_a_full_journal(case: Case, agents: Path, counts: Path, do: list[str]) -> list[str]:
+    """A run of 200 jobs, in the middle of which the disk of the agent's journal is filled, or worse."""
+    counts.mkdir()
+    small_disk(agents, "1m")
+    own = ["run", "--quiet", "--run-id", "r", "--store", str(case.store), str(FLOWS / "counted.py")]
+    options = ["--where", str(counts), "--jobs", "200", "--seconds", "0.01"]
+    return [*case.sabotage(at=250, when="checked", do=do, where=str(agents)), *own, *options]
+
+
 def test_the_journal_of_the_agent_cannot_be_written(tmp_path: Path) -> None:
     play(scenario_of_the_journal, tmp_path)
 
 
 def scenario_of_the_journal(place: Path) -> None:
     """What is not in the journal is not started. The agent goes on, and so does the run once there is room."""
-    agents, counts = place / "s/agents", place / "counts"
-    counts.mkdir()
-    small_disk(agents, "1m")
-    case = Case(place, "r")
-    words = ["run", "--quiet", "--run-id", "r", "--store", str(case.store), str(FLOWS / "counted.py")]
-    words += ["--where", str(counts), "--jobs", "200", "--seconds", "0.01"]
+    case, agents, counts = Case(place, "r"), place / "s/agents", place / "counts"
     with agent_ends(case.store):
-        plan = {"at": 250, "when": "checked", "do": ["fill"], "where": str(agents)}
-        full = case.call([*case.sabotage(**plan), *words])
+        full = case.call(with_a_full_journal(case, agents, counts, ["fill"]))
         agent = agent_of(str(case.store))
         assert agent, "the agent has died"
         assert full.returncode == 1, full
@@ -153,15 +156,10 @@ def test_the_agent_dies_while_its_journal_is_full(tmp_path: Path) -> None:
 
 def scenario_of_a_death(place: Path) -> None:
     """The next one finds a torn journal on a full disk. What it does not know is handed over anew."""
-    agents, counts = place / "s/agents", place / "counts"
-    counts.mkdir()
-    small_disk(agents, "1m")
-    case = Case(place, "r")
-    words = ["run", "--quiet", "--run-id", "r", "--store", str(case.store), str(FLOWS / "counted.py")]
-    words += ["--where", str(counts), "--jobs", "200", "--seconds", "0.01"]
+    case, agents, counts = Case(place, "r"), place / "s/agents", place / "counts"
     with agent_ends(case.store):
-        plan = {"at": 250, "when": "checked", "do": ["fill", "leader"], "where": str(agents)}
-        assert case.call([*case.sabotage(**plan), *words]).returncode == -signal.SIGKILL
+        words = with_a_full_journal(case, agents, counts, ["fill", "leader"])
+        assert case.call(words).returncode == -signal.SIGKILL
         os.kill(agent_of(str(case.store)), signal.SIGKILL)
         full = orch(*case.carry_on(), cwd=place)
         assert full.returncode in (1, 6), full

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import operator
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from simulator import planted
 from simulator.batch import Batch
@@ -18,7 +21,11 @@ from simulator.host import Host
 from simulator.oracle import Violation
 from simulator.story import Story
 
+from orch.bus import events as ev
 from orch.errors import LogDamaged
+from orch.state.fold import apply
+from orch.state.model import State
+from orch.testing.states import Picture, difference, snapshot
 
 TESTS = Path(__file__).parent
 
@@ -86,6 +93,32 @@ def test_stories_have_everything_in_them() -> None:
 
 
 KINDS = {"agent": Host, "batch": Batch}
+
+
+# Replaying -------------------------------------------------------------------------------------------------------
+
+EVENTS: msgspec.json.Decoder[ev.Event] = msgspec.json.Decoder(functools.reduce(operator.or_, ev.KNOWN))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_replay_of_every_prefix_is_the_live_state(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a group, too: at each event that a leader folded and that became durable."""
+    pictures: dict[tuple[int, int], Picture] = {}
+
+    def watched(state: State, event: ev.Event) -> None:
+        apply(state, event)
+        pictures[event.epoch, event.seq] = snapshot(state)
+
+    monkeypatch.setattr("orch.leader.leader.apply", watched)
+    story = told(seed)
+    replayed, compared = State(), 0
+    for event in story.events():
+        apply(replayed, EVENTS.decode(msgspec.json.encode(event)))
+        live = pictures.get((event.epoch, event.seq))
+        if live is not None:
+            assert difference(snapshot(replayed), live) == [], f"after event {event.seq}"
+            compared += 1
+    assert compared or not story.workload.names
 
 
 # At every single step --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import dataclasses
 import heapq
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 from anyio.lowlevel import checkpoint
@@ -35,14 +35,10 @@ class Faults:
 
     `delay`   the most seconds that an update, a start or an end takes
     `twice`   that an update arrives twice
-    `ends`    that an attempt ends for this reason instead of well
-    `forgets` that a live attempt has vanished without a trace when the next leader connects
     """
 
     delay: float = 0.0
     twice: float = 0.0
-    ends: Mapping[Reason, float] = dataclasses.field(default_factory=dict)
-    forgets: float = 0.0
 
 
 @dataclasses.dataclass
@@ -104,9 +100,6 @@ class FakeBatch:
         if epoch < self._epoch:
             raise Fenced(f"epoch {self._epoch} is connected")
         self._epoch = epoch
-        for key, record in list(self.records.items()):
-            if record.outcome is None and self.random.random() < self.faults.forgets:
-                del self.records[key]
         self._session = FakeSession(self)
         return self._session
 
@@ -157,15 +150,9 @@ class FakeBatch:
 
     def _finish(self, record: Record) -> None:
         if self._known(record):
-            outcome = self._misfortune(record) or self.body(record.attempt)
+            outcome = self.body(record.attempt)
             if outcome is not None:
                 self.end(record, outcome)
-
-    def _misfortune(self, record: Record) -> Outcome | None:
-        for reason, chance in self.faults.ends.items():
-            if self.random.random() < chance:
-                return Outcome(key=record.attempt.key, reason=reason, message="by chance")
-        return None
 
     def end(self, record: Record, outcome: Outcome) -> None:
         """An attempt is over: its outcome stays until it is acknowledged."""

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pytest
-
 from orch.attempt import Plan
 from orch.bus import events as ev
-from orch.leader import leader as leader_module
 from orch.leader.leader import Leader
 from orch.leader.requests import Request
 from orch.leader.settings import Settings
@@ -20,7 +17,6 @@ from orch.state.react import planned
 from orch.testing.batch import FakeBatch
 from orch.testing.faults import Crash
 from orch.testing.log import MemoryLog, MemoryWriter
-from orch.testing.states import Picture, snapshot
 from support.workflows import Resolved, resolve
 
 RUN = "run"
@@ -30,7 +26,6 @@ class Lives:
     """One run: its log and its batch system stay, leaders come and go.
 
     `state`    that of the leader that lives, or lived last; what the log says after one was killed
-    `pictures` the live states, by epoch and event, if `watch` was called
     """
 
     def __init__(self, plan: Plan, batch: FakeBatch, *, retries: int = 0) -> None:
@@ -42,18 +37,8 @@ class Lives:
         self.leader: Leader | None = None
         self.published: list[ev.Event] = []
         self.recorded: list[Request] = []
-        self.pictures: dict[tuple[int, int], Picture] = {}
         batch.on_submit = lambda attempt: self._intended(attempt.key)
         batch.on_acknowledge = self._durable
-
-    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Take a picture of the live state after every event."""
-
-        def watched(state: State, event: ev.Event) -> None:
-            apply(state, event)
-            self.pictures[event.epoch, event.seq] = snapshot(state)
-
-        monkeypatch.setattr(leader_module, "apply", watched)
 
     async def live(
         self, *, restart: bool = False, crash: Crash | None = None, pauses: Callable[[], int] = lambda: 0
