@@ -17,10 +17,10 @@ from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, 
 from orch.cli.usage import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from orch.audit import Audit, Repair
     from orch.bus.lock import RunLock
     from orch.bus.verify import Part
-    from orch.named import FileCheck
+    from orch.logtools.audit import Audit, Repair
+    from orch.logtools.named import FileCheck
 
 app = application()
 
@@ -163,8 +163,8 @@ def notes(part: Part) -> Iterator[str]:
 
 
 def _verified(directory: Path, name: str | None, locator: str, *, files: bool) -> Report:
-    from orch.audit import Audit
-    from orch.named import FileCheck
+    from orch.logtools.audit import Audit
+    from orch.logtools.named import FileCheck
 
     if files and name is None and directory.name != "log":
         raise UsageError(f"orch log verify: --files needs the directory of the run, and {directory} is its log alone")
@@ -223,7 +223,7 @@ def repair(
 
     What is changed is copied aside before. Nothing is asked; --dry-run says what would be done.
     """
-    from orch.audit import mend
+    from orch.logtools.audit import mend
 
     directory, name = find_log(store, run)
     lock = _lock(directory, name)
@@ -319,7 +319,7 @@ def export(
 
     JSON Lines go to stdout unless there is a FILE, a database needs one. What FILE was before is replaced at the end.
     """
-    from orch.export import in_place, write_json
+    from orch.logtools.export import in_place, write_json
 
     if form == "sqlite" and not output:
         raise UsageError("orch log export: a database is a file: name it with --output FILE")
@@ -339,7 +339,7 @@ def export(
 
 def _database() -> Callable[[Path, Path, Callable[[int], None]], None]:
     try:
-        from orch.database import write_database
+        from orch.logtools.database import write_database
     except ImportError as error:  # some interpreters are built without it
         raise UsageError(f"orch log export: this Python has no SQLite ({error}); use --format json") from error
     return write_database

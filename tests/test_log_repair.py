@@ -18,8 +18,6 @@ from support.handmade import mixed, write_run
 from support.logs import machine, said, segment, write_log
 from support.mutations import ALONE, mutated
 
-from orch import audit
-from orch.audit import Audit, Repair, mend
 from orch.bus import events as ev
 from orch.bus import files as bus_files
 from orch.bus import repair
@@ -29,6 +27,8 @@ from orch.bus.lock import RunLock
 from orch.bus.log import Log
 from orch.bus.reader import read
 from orch.cli.main import main
+from orch.logtools import audit
+from orch.logtools.audit import Audit, Repair, mend
 
 STAMP = "20300102-030405"
 

@@ -13,7 +13,6 @@ from support.disk import Disk
 from support.handmade import created, mixed, started, write_run
 from support.logs import LOG, machine, open_log, said, segment, write_log
 
-from orch.audit import Audit
 from orch.bus import events as ev
 from orch.bus.codec import CODEC, finish
 from orch.bus.errors import Fenced, LogDamaged
@@ -22,6 +21,7 @@ from orch.bus.log import Log
 from orch.bus.reader import read
 from orch.bus.verify import Part, Verification
 from orch.cli.main import main
+from orch.logtools.audit import Audit
 
 
 def looked(disk: Disk) -> tuple[Verification, list[int]]:

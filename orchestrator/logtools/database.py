@@ -11,7 +11,7 @@ import msgspec
 
 from orch.bus import events as ev
 from orch.bus.reader import read_batches
-from orch.export import Flat
+from orch.logtools.export import Flat
 from orch.state.fold import apply
 from orch.state.law import JobState
 from orch.state.model import Job, State
