@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from orch.attempt import Attempt, Note, Outcome
-from orch.bus.events import Resources
+from orch.bus.events import Accelerator, Resources
 from orch.environment import abroad
 from orch.sizes import format_size
 
@@ -61,12 +61,17 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     """The most that all attempts of a run may use at once, and that one attempt can ever get.
 
     `ahead`: how many attempts more than fit may be handed over, so that no slot idles for a turn of the leader.
+    `accelerators`: the devices that there are. `chains`: attempts with `after` are understood.
+    `elastic`: what is queued may get room that is not counted here (a batch system with other users, mostly).
     """
 
     cores: float
     memory: int
     disk: int
     ahead: int = 64
+    accelerators: tuple[Accelerator, ...] = ()
+    chains: bool = False
+    elastic: bool = False
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -83,6 +88,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     python_path: list[str] = []
     cores: float = 0.0  # 0: all that there are
     memory: int = 0
+    disk: int = 0
     work_dir: str = ""
     named: list[str] = []
 
@@ -106,6 +112,15 @@ class Session(Protocol):
 
     async def cancel(self, keys: Sequence[str]) -> None:
         """Ask to end these attempts and all that descends from them; each is confirmed by a `Finished` (KILLED)."""
+
+    async def stop_services(self, keys: Sequence[str]) -> None:
+        """Tell these services to stop by themselves: each ends with a `Finished` (FINISHED, mostly).
+
+        One that does not know of it, or is not up yet, stops as soon as it is. To say it again is harmless.
+        """
+
+    async def limit(self, cores: float, memory: int, disk: int) -> None:
+        """What the run may use at once from now on, as in `RunInfo`; what runs goes on. 0: all that there is."""
 
     async def acknowledge(self, keys: Sequence[str]) -> None:
         """The outcomes of these keys are durable in the log: the adapter may forget them."""

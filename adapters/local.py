@@ -71,6 +71,14 @@ class LocalSession:
         self._cancelled.update(keys)
         self._send(protocol.Cancel(list(keys)))
 
+    async def stop_services(self, keys: Sequence[str]) -> None:
+        """Have services stop by themselves."""
+        self._send(protocol.StopServices(list(keys)))
+
+    async def limit(self, cores: float, memory: int, disk: int) -> None:
+        """Change what the run may use at once."""
+        self._send(protocol.Limit(cores, memory, disk))
+
     async def acknowledge(self, keys: Sequence[str]) -> None:
         """Have outcomes forgotten."""
         self._live.difference_update(keys)

@@ -58,6 +58,12 @@ class NullSession:
         """Everything is over already: say that nothing is known, as any adapter does of what it has forgotten."""
         self._tell([Unknown(key) for key in keys])
 
+    async def stop_services(self, keys: Sequence[str]) -> None:
+        """Everything is over already."""
+
+    async def limit(self, cores: float, memory: int, disk: int) -> None:
+        """Nothing is used."""
+
     async def acknowledge(self, keys: Sequence[str]) -> None:
         """Nothing is kept."""
 

@@ -40,13 +40,66 @@ INLINE_LIMIT = 64 * 1024
 EMPTY = Blob()
 
 
+class Accelerator(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """So many devices of one kind ("gpu", "fpga" …), of one model or brand where that matters ("nvidia-tesla-k80")."""
+
+    kind: str = "gpu"
+    count: int = 1
+    model: str = ""
+
+
 class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What an attempt asks for. Memory and disk in bytes, walltime in seconds; 0 means: not limited, not counted."""
+    """What an attempt asks for. Memory and disk in bytes, walltime in seconds; 0 means: not limited, not counted.
+
+    `preemptible`: it may run where the batch system can take its place away.
+    """
 
     cores: float = 1.0
     memory: int = 0
     disk: int = 0
     walltime: float = 0.0
+    accelerators: tuple[Accelerator, ...] = ()
+    preemptible: bool = False
+
+
+class Retry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """How a job is tried again.
+
+    `backoff`        seconds before the second try, three times as long before each further one; -1: the run's
+    `on`             ends after which it is tried again, if not empty; `never`: after which it is not. Each is one of
+                     "exit:3", "reason:MEMLIMIT", "error:package.Name" (an exception or one of its bases) and
+                     "message:PATTERN" (a regular expression, searched for)
+    `memory_factor`  what memory is multiplied with after MEMLIMIT (1: not raised), up to `memory_cap` bytes (0: up to
+                     what the adapter can give); `time_factor`, `time_cap` (seconds): likewise for MAXJOBDURATION
+    """
+
+    backoff: float = -1.0
+    on: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    memory_factor: float = 2.0
+    memory_cap: int = 0
+    time_factor: float = 1.0
+    time_cap: float = 0.0
+
+
+class Call(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a call is, for the call cache: equal calls have equal digests.
+
+    `digest`  of everything below, "sha256:…"
+    `code`    digest of the bundle, or "version:…" where the author promises
+    `parts`   digest of each argument, by name, to tell what differs from another call
+    """
+
+    digest: str
+    code: str = ""
+    parts: dict[str, str] = {}
+
+
+class Kept(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A value and what stands in it: reference number k in the pickle is the value `refs[k]` of a list of these."""
+
+    value: Blob
+    refs: list[int] = []
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -60,12 +113,17 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class StoredFile(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A file or directory that an attempt wrote to the store. `path` is relative to the store's root."""
+    """A file or directory that an attempt wrote to the store. `path` is relative to the store's root.
+
+    `keep`: how long it is kept. Empty: as long as the run. "successors": until the job, all below it, and what takes
+    its value are done.
+    """
 
     path: str
     size: int = 0
     digest: str = ""
     directory: bool = False
+    keep: str = ""
 
 
 class Predecessor(msgspec.Struct, frozen=True, gc=False):
@@ -162,6 +220,23 @@ class Restarted(Event, frozen=True, tag="restarted", gc=False):
     by: str = ""
 
 
+class Abandoned(Event, frozen=True, tag="abandoned", gc=False):
+    """The run is given up, for the reason in `message`: what has not begun is cancelled, what is live is ended.
+
+    `why` is one of "deadlock" (only services run, and what needs them can never get room) and "first failure".
+    """
+
+    why: str
+    message: str
+
+
+class Adjusted(Event, frozen=True, tag="adjusted", gc=False):
+    """Settings were changed while the run goes on: those named in `settings`, as they stand in `created`."""
+
+    settings: dict[str, Any]
+    by: str = ""
+
+
 class Ended(Event, frozen=True, tag="ended", gc=False):
     """Nothing is left to do. `outcome` is one of succeeded, failed, cancelled."""
 
@@ -182,7 +257,16 @@ class Added(Event, frozen=True, tag="added", gc=False):
 
     `by`, `attempt`  who made it (0: the workflow function)
     `needs`          jobs whose values it takes, in the order in which its body numbers them, without repeats
-    `form`           how an attempt runs: fork, pool (both Python) or command
+    `parents`        jobs whose child it is: it runs after their bodies, once their services are up. Of a service: the
+                     services that must be up first
+    `follows`        jobs whose follow-on it is: it runs after all their children and everything below those
+    `serves`         of a service: the job whose successors it is for (0: the workflow's). Else -1
+    `form`           how an attempt runs: fork, pool (both Python), command, or service (Python, until it is told to
+                     stop); group: there is none, its body has run as soon as it could, and its value is `needs[0]`'s
+    `wanted`         resources that depend on values: a pickled dict, its references numbered as the body's. Then, or
+                     with `cache`, the first attempt is a survey, which finds them out
+    `cache`          its value may be taken from an equal earlier call; `version`: the author's word for the code
+    `checkpoint`     when something fails below it, all below it is dropped and it runs again
     """
 
     job: JobId
@@ -191,19 +275,36 @@ class Added(Event, frozen=True, tag="added", gc=False):
     by: JobId = 0
     attempt: int = 0
     needs: list[JobId] = []
+    parents: list[JobId] = []
+    follows: list[JobId] = []
+    serves: JobId = -1
     form: str = "fork"
     body: Blob = EMPTY
+    wanted: Blob = EMPTY
     resources: Resources = Resources()
     retries: int = 0
+    retry: Retry = Retry()
+    checkpoint: bool = False
+    cache: bool = False
+    version: str = ""
+    priority: int = 0
+    local: bool = False
 
 
 class Submitting(Event, frozen=True, tag="submitting", gc=False):
-    """The intention to hand attempt `attempt` to the adapter, durable before the adapter hears of it."""
+    """The intention to hand attempt `attempt` to the adapter, durable before the adapter hears of it.
+
+    `after`   a link of a chain: it runs in the place of that job's live attempt, once that has finished and has added
+              nothing; else it is void
+    `survey`  not the body is run: what the job wants, and what its call is, is found out
+    """
 
     job: JobId
     attempt: int
     key: str
     adapter: str = ""
+    after: JobId = 0
+    survey: bool = False
 
 
 class Submitted(Event, frozen=True, tag="submitted", gc=False):
@@ -222,6 +323,14 @@ class Running(Event, frozen=True, tag="running", gc=False):
     host: str = ""
     pid: int = 0
     since: str = ""
+
+
+class Serving(Event, frozen=True, tag="serving", gc=False):
+    """A service is up: `value` is what its `start` returned, its credentials."""
+
+    job: JobId
+    attempt: int
+    value: Blob = EMPTY
 
 
 class Annotated(Event, frozen=True, tag="annotated", gc=False):
@@ -262,13 +371,60 @@ class Succeeded(Event, frozen=True, tag="succeeded", gc=False):
     stderr: Blob = EMPTY
 
 
+class Surveyed(Event, frozen=True, tag="surveyed", gc=False):
+    """A survey has ended well: what the job asks for, and what its call is (None: it is not to be cached)."""
+
+    job: JobId
+    attempt: int
+    resources: Resources
+    call: Call | None = None
+    usage: Usage = Usage()
+
+
+class Reused(Event, frozen=True, tag="reused", gc=False):
+    """A job that has been surveyed takes the final value of an equal earlier call, and does not run.
+
+    `values[0]` is the value; the others stand in it. `run`, `source`: the run and job that it was computed by.
+    """
+
+    job: JobId
+    run: str
+    source: JobId
+    values: list[Kept]
+    files: list[StoredFile] = []
+
+
+class Rewound(Event, frozen=True, tag="rewound", gc=False):
+    """Something failed for good below the checkpoint `job`: all below it is dropped, and it runs again.
+
+    `failed` is the job that failed. It costs the checkpoint one of its tries. `wait`: seconds of back-off.
+    """
+
+    job: JobId
+    failed: JobId
+    wait: float = 0.0
+
+
+class Removed(Event, frozen=True, tag="removed", gc=False):
+    """Files of a job that nobody can need any more are to be deleted: paths as in `succeeded`."""
+
+    job: JobId
+    files: list[str]
+
+
 class Retrying(Event, frozen=True, tag="retrying", gc=False):
-    """The attempt ended without success and the job will be tried again. `charged`: it cost one of its tries."""
+    """The attempt ended without success and the job will be tried again. `charged`: it cost one of its tries.
+
+    `wait`       seconds of back-off before the next attempt
+    `resources`  what the next attempt asks for, if that has changed
+    """
 
     job: JobId
     attempt: int
     reason: str
     charged: bool = False
+    wait: float = 0.0
+    resources: Resources | None = None
     exit_code: int | None = None
     signal: int = 0
     message: str = ""
@@ -321,5 +477,12 @@ KNOWN: tuple[type[Event], ...] = (
     Failed,
     Cancelled,
     Restarted,
+    Abandoned,
+    Adjusted,
+    Serving,
+    Surveyed,
+    Reused,
+    Rewound,
+    Removed,
 )
 """Every event type that this version writes."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from orch.bus.events import EMPTY, Blob, JobId, Resources, StoredFile, Usage
+from orch.bus.events import EMPTY, Blob, Call, JobId, Resources, Retry, StoredFile, Usage
 
 
 class Reason(enum.StrEnum):
@@ -48,6 +48,12 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `values`  their values, and all values that stand inside those (aliases already followed)
     `bundle`  digest of the code; empty for a command that needs none
     `max_log` bytes kept of each of stdout and stderr
+    `after`   a link of a chain: the key of the attempt in whose place it runs, once that has finished and has added no
+              jobs; what that one's job comes to is then put into `values` by whoever runs the chain. Else it is void,
+              and forgotten without a word
+    `survey`  do not run the body: evaluate `wanted`, and say what the call is (the outcome's `resources` and `call`)
+    `cache`, `version`: as in the event `added`; `serves`: of a service, the job that it is for
+    `doom`    seconds after its start at which it is killed as if its host were lost (0: it is not)
     """
 
     key: str
@@ -65,6 +71,15 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     bundle: str = ""
     cwd: str = ""
     max_log: int = 16 * 1024 * 1024
+    after: str = ""
+    survey: bool = False
+    wanted: Blob = EMPTY
+    cache: bool = False
+    version: str = ""
+    serves: JobId = -1
+    priority: int = 0
+    local: bool = False
+    doom: float = 0.0
 
 
 class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -90,20 +105,35 @@ class Place(msgspec.Struct, frozen=True):
     host: str
 
 
+MAKER = -1
+"""In place of the position of a new job: the job whose attempt makes it (or the workflow function)."""
+
+
 class NewJob(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A job made by an attempt (or the workflow function), not yet numbered.
 
     `needs` are positions in the list of new jobs that this record is in; an attempt can only refer to jobs that it
-    made itself, since all others have become values by the time it runs.
+    made itself, since all others have become values by the time it runs. In `parents`, `follows` and `serves` a
+    position may also be `MAKER`: whoever makes the job. The rest is as in the event `added`.
     """
 
     kind: str
     name: str = ""
     needs: list[int] = []
+    parents: list[int] = []
+    follows: list[int] = []
+    serves: int | None = None
     form: str = "fork"
     body: Blob = EMPTY
+    wanted: Blob = EMPTY
     resources: Resources = Resources()
     retries: int = -1  # -1: the run's default
+    retry: Retry = Retry()
+    checkpoint: bool = False
+    cache: bool = False
+    version: str = ""
+    priority: int = 0
+    local: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -112,7 +142,9 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `reason` FINISHED is success, and only then `value`, `refs`, `alias`, `jobs` and `files` mean something.
     `refs` are positions in `jobs`. `alias`: the value is exactly the job `jobs[refs[0]]`, and `value` is empty.
     `message` one line for people: "ValueError: bad header" or "exit code 3".
+    `errors`  of a body that raised: the exception's class and its bases, as "package.module.Name", the class first.
     `warnings` lines for the user (jobs made and never used …).
+    `resources`, `call`: of a survey.
     """
 
     key: str
@@ -120,12 +152,15 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     exit_code: int | None = None
     signal: int = 0
     message: str = ""
+    errors: list[str] = []
     value: Blob = EMPTY
     refs: list[int] = []
     alias: bool = False
     jobs: list[NewJob] = []
     files: list[StoredFile] = []
     warnings: list[str] = []
+    resources: Resources | None = None
+    call: Call | None = None
     usage: Usage = Usage()
     stdout: Blob = EMPTY
     stderr: Blob = EMPTY
@@ -137,13 +172,17 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", tag="note", gc=False):
-    """What a running attempt says: an annotation (`name`, `value`), or a line of log (`name` is the stream)."""
+    """What a running attempt says: an annotation (`name`, `value`), or a line of log (`name` is the stream).
+
+    Or that a service is up: then `blob` is the pickled value that its `start` returned, durable if it is a file.
+    """
 
     key: str
-    kind: str  # "annotate" or "log"
+    kind: str  # "annotate", "log" or "up"
     name: str = ""
     value: Any = None
     level: str = ""
+    blob: Blob = EMPTY
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

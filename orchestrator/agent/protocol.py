@@ -11,7 +11,7 @@ from orch.adapters.contract import RunInfo, Update
 from orch.attempt import Attempt
 from orch.environment import packed, unpacked
 
-VERSION = 2
+VERSION = 3
 """Raised with every change that an older side would not understand."""
 
 
@@ -45,6 +45,20 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     """End these."""
 
     keys: list[str]
+
+
+class StopServices(msgspec.Struct, frozen=True, tag="stop-services"):
+    """Tell these services to stop by themselves."""
+
+    keys: list[str]
+
+
+class Limit(msgspec.Struct, frozen=True, tag="limit"):
+    """What the run may use at once from now on; memory and disk in bytes, 0: all that there is."""
+
+    cores: float
+    memory: int
+    disk: int
 
 
 class Acknowledge(msgspec.Struct, frozen=True, tag="acknowledge"):
@@ -110,7 +124,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     known: bool = False
 
 
-FromLeader = Hello | Submit | Cancel | Acknowledge | Find | Ask | Bye
+FromLeader = Hello | Submit | Cancel | StopServices | Limit | Acknowledge | Find | Ask | Bye
 FromAgent = Welcome | Refused | Updates | Answer
 
 _encoder = msgspec.msgpack.Encoder()

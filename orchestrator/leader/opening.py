@@ -45,6 +45,7 @@ def run_info(run: str, epoch: int, store: FileStore, settings: Settings, environ
         environment=environment,
         cores=settings.cores,
         memory=settings.memory,
+        disk=settings.disk,
         work_dir=settings.work_dir,
         named=settings.set_env,
     )

@@ -14,15 +14,50 @@ from orch.sizes import parse_size
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     """What holds for all jobs of a run.
 
-    `cores`, `memory` (bytes): what the run may use at once, 0 for all there is. `max_log`: bytes kept of each of an
-    attempt's output streams. `set_env` are names only: values are never stored. `out`: the directory that the result's
-    files are to be exported to, for whoever shows the result; a restart shows it as the first leader would have.
+    `cores`, `memory`, `disk` (bytes): what the run may use at once, 0 for all there is.
+    `max_log`: bytes kept of each of an attempt's output streams.
+    `set_env` are names only: values are never stored.
+    `out`: the directory that the result's files are to be exported to, for whoever shows the result; a restart shows
+    it as the first leader would have.
+    `max_jobs`, `max_local_jobs`, `max_services`, `max_preemptible_services`: attempts that may be live at once, of all
+    jobs, of those with `local`, of services; 0: not limited.
+    `retries`, `retry_backoff` (seconds): for jobs that do not say.
+    `max_lost`: how often an attempt may end uncharged (LOST, PREEMPTED …) before that costs a try all the same; -1:
+    always.
+    `default_…`: resources of jobs that do not say; bytes, seconds.
+    `deadlock_wait`: seconds for which only services may run, and nothing that needs them can, before the run fails.
+    `chaining`: links of a chain run in one place.
+    `cache`: which jobs may take the value of an equal earlier call: "marked" ones, "all" or none ("off").
+    `first_failure`: the run is given up when the first job fails for good.
+    `chaos`: the share of attempts that are killed, within `chaos_seconds` of their start, to try a workflow.
+    `clean`, `clean_scratch`: when the run, and when scratch directories, are deleted: "always", "on-success",
+    "on-error", "never".
     """
 
     adapter: str = "local"
     cores: float = 0.0
     memory: int = 0
+    disk: int = 0
+    max_jobs: int = 0
+    max_local_jobs: int = 0
+    max_services: int = 0
+    max_preemptible_services: int = 0
     retries: int = 0
+    retry_backoff: float = 2.0
+    max_lost: int = 100
+    default_cores: float = 1.0
+    default_memory: int = 0
+    default_disk: int = 0
+    default_walltime: float = 0.0
+    default_preemptible: bool = False
+    deadlock_wait: float = 60.0
+    chaining: bool = True
+    cache: str = "marked"
+    first_failure: bool = False
+    chaos: float = 0.0
+    chaos_seconds: float = 5.0
+    clean: str = "never"
+    clean_scratch: str = "always"
     work_dir: str = ""
     durability: str = "always"
     max_log: int = 16 * 1024 * 1024

@@ -17,7 +17,8 @@ import msgspec
 from anyio.lowlevel import checkpoint
 
 from orch.adapters.contract import Capacity, Finished, Queued, RunInfo, Session, Started, Unknown, Update
-from orch.attempt import Attempt, Outcome, Reason
+from orch.attempt import Attempt, Note, Outcome, Reason
+from orch.bus.events import Blob
 from orch.errors import AdapterError, Fenced
 from orch.testing.faults import Crash, Crashed, SimClock
 
@@ -48,12 +49,15 @@ class Record:
     attempt: Attempt
     running: bool = False
     outcome: Outcome | None = None
+    up: Outcome | None = None  # of a service: what it leaves behind, once it is stopped
+    stopped: bool = False
 
 
 class FakeBatch:
     """The adapter, and the batch system behind it.
 
-    `body`      what an attempt does: from the attempt to what it leaves behind; None: it runs until it is ended
+    `body`      what an attempt does: from the attempt to what it leaves behind; None: it runs until it is ended. The
+                value that a service leaves behind is its credentials: it is up, and ends when it is told to
     `succeeded` how often the body of each job ran to its end, by job id
     `calls`     what leaders have asked for, in order: ("submit", key) …
     `on_submit` and `on_acknowledge` are called before anything else, to look whether they are allowed to
@@ -149,10 +153,27 @@ class FakeBatch:
             self._soon(lambda: self._finish(record))
 
     def _finish(self, record: Record) -> None:
-        if self._known(record):
-            outcome = self.body(record.attempt)
-            if outcome is not None:
-                self.end(record, outcome)
+        if not self._known(record):
+            return
+        outcome = self.body(record.attempt)
+        if outcome is None:
+            return
+        if record.attempt.form == "service" and outcome.reason is Reason.FINISHED and not record.stopped:
+            record.up = outcome  # it stays up until it is told to stop
+            self.say(Note(key=record.attempt.key, kind="up", blob=outcome.value))
+        else:
+            self.end(record, outcome)
+
+    def stop(self, key: str) -> None:
+        """Tell a service to stop by itself."""
+        self.calls.append(("stop", key))
+        record = self.records.get(key)
+        if record is None or record.outcome is not None:
+            return
+        record.stopped = True
+        if record.up is not None:
+            ended = msgspec.structs.replace(record.up, value=Blob())
+            self._soon(lambda: self.end(record, ended) if self._known(record) else None)
 
     def end(self, record: Record, outcome: Outcome) -> None:
         """An attempt is over: its outcome stays until it is acknowledged."""
@@ -199,6 +220,8 @@ class FakeBatch:
             return Unknown(key=key, ask=ask)
         if record.outcome is not None:
             return Finished(key=key, outcome=record.outcome)
+        if record.up is not None:
+            self.say(Note(key=key, kind="up", blob=record.up.value))
         return _started(record, self.clock()) if record.running else Queued(key=key, id="found")
 
     def say(self, update: Update) -> None:
@@ -243,6 +266,17 @@ class FakeSession:
             self._batch.kill(key)
         if dies:
             raise Crashed("while cancelling")
+
+    async def stop_services(self, keys: Sequence[str]) -> None:
+        """Services end well, some time."""
+        through, dies = self._call(len(keys))
+        for key in keys[:through]:
+            self._batch.stop(key)
+        if dies:
+            raise Crashed("while stopping services")
+
+    async def limit(self, cores: float, memory: int, disk: int) -> None:
+        """The capacity stays what it is."""
 
     async def acknowledge(self, keys: Sequence[str]) -> None:
         """Outcomes are durable."""

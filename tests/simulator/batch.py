@@ -229,6 +229,12 @@ class WildSession:
     async def cancel(self, keys: Sequence[str]) -> None:
         await self._call("cancels", keys, self._batch.kill)  # type: ignore[arg-type]
 
+    async def stop_services(self, keys: Sequence[str]) -> None:
+        """There are none yet."""
+
+    async def limit(self, cores: float, memory: int, disk: int) -> None:
+        """The capacity stays what it is."""
+
     async def acknowledge(self, keys: Sequence[str]) -> None:
         await self._call("acknowledges", keys, self._batch.acknowledge)  # type: ignore[arg-type]
 
