@@ -53,6 +53,8 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
               and forgotten without a word
     `survey`  do not run the body: evaluate `wanted`, and say what the call is (the outcome's `resources` and `call`)
     `cache`, `version`: as in the event `added`; `serves`: of a service, the job that it is for
+    `asked`   of a survey: what the job asks for, which `wanted` changes (None: `resources`)
+    `env`     variables of this attempt alone, on top of the run's environment: which devices it was given …
     `doom`    seconds after its start at which it is killed as if its host were lost (0: it is not)
     """
 
@@ -79,6 +81,8 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     serves: JobId = -1
     priority: int = 0
     local: bool = False
+    asked: Resources | None = None
+    env: dict[str, str] = {}
     doom: float = 0.0
 
 
@@ -98,11 +102,13 @@ class Place(msgspec.Struct, frozen=True):
     """Where attempts of a run find things on this host: absolute paths, and names for messages.
 
     `scratch` is the directory below which an attempt may make its own scratch directory, named after its key.
+    `deferred` is the one where it leaves what is to be done after it (see `orch.work.deferred`); empty: nobody would.
     """
 
     store: str
     scratch: str
     host: str
+    deferred: str = ""
 
 
 MAKER = -1

@@ -1,8 +1,10 @@
 """What an agent and its templates say to each other, in packets (see `orch.agent.packets`).
 
-With a `Fork` come two descriptors: where the attempt's stdout and stderr go. With a `Hire` a third: where the worker
-receives its attempts, each a msgpack `Attempt`. Attempts that were forked and workers answer over the template's own
-socket; so what an attempt leaves behind always comes before the news that its process has ended.
+With a `Fork` come two descriptors: where the attempt's stdout and stderr go. With that of a service comes a third, one
+end of a socket: the service is to stop once that can be read, or is at its end because the other end was closed. With
+a `Hire` a third, too: where the worker receives its attempts, each a msgpack `Attempt`. Attempts that were forked and
+workers answer over the template's own socket; so what an attempt leaves behind always comes before the news that its
+process has ended.
 """
 
 from __future__ import annotations

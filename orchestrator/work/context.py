@@ -15,13 +15,14 @@ import msgspec
 
 from orch.attempt import Note, Place
 from orch.bus.events import INLINE_LIMIT, Blob, Resources, StoredFile
-from orch.errors import JobError, UserError
+from orch.errors import JobError, StoreError, UserError
 from orch.files import DirRef, FileRef
 from orch.store.layout import files_dir, value_file
 from orch.store.tree import STAGED
 
 if TYPE_CHECKING:
     from orch.store.file import FileStore
+    from orch.work.deferred import Deferred
     from orch.work.staging import Print
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -39,6 +40,8 @@ class Who(msgspec.Struct, frozen=True, gc=False):
     label: str
     resources: Resources = Resources()
     max_log: int = 16 * 1024 * 1024
+    bundle: str = ""
+    cwd: str = ""
 
 
 class Context:
@@ -47,10 +50,13 @@ class Context:
     def __init__(self, who: Who, place: Place, scratch: str, emit: Callable[[Note], None]) -> None:
         self.who = who
         self.files: list[StoredFile] = []
+        self.stop_signal = -1
+        """Of a service: the descriptor that can be read, or is at its end, once it is to stop."""
         self._place = place
         self._scratch = scratch
         self._emit = emit
         self._store: FileStore | None = None
+        self._deferred: Deferred | None = None
         self._staged: dict[str, tuple[Path, Print]] = {}
 
     def __enter__(self) -> Self:
@@ -61,6 +67,8 @@ class Context:
     def __exit__(self, *_error: object) -> None:
         global _current  # noqa: PLW0603 - the one context of this process
         _current = None
+        if self._deferred is not None:
+            self._deferred.close()
 
     def __repr__(self) -> str:
         return f"<context of {self.who.label}, attempt {self.who.attempt}>"
@@ -89,28 +97,31 @@ class Context:
 
     # Files --------------------------------------------------------------------------------------------------------
 
-    def write_file(self, path: str | os.PathLike[str]) -> FileRef:
-        """Copy a file (relative paths: to the current directory) into the store. Raises `JobError`."""
+    def write_file(self, path: str | os.PathLike[str], keep: str | None = None) -> FileRef:
+        """Copy a file (relative paths: to the current directory) into the store. Raises `JobError`.
+
+        It is kept as long as the run; with `keep="successors"` only until this job, all below it, and what takes its
+        value are done.
+        """
         source = Path(os.path.abspath(os.fspath(path)))
         if source.is_dir():
             raise JobError(f"write_file: {source} is a directory; write_dir takes one")
         if not source.exists():
             raise JobError(f"write_file: there is no file {source}")
-        return self.store_file(source, source.name)
+        return self.store_file(source, source.name, _checked_keep("write_file", keep))
 
-    def write_dir(self, path: str | os.PathLike[str]) -> DirRef:
-        """Copy a directory with all that is in it into the store. Raises `JobError`."""
+    def write_dir(self, path: str | os.PathLike[str], keep: str | None = None) -> DirRef:
+        """Copy a directory with all that is in it into the store; `keep` as for `write_file`. Raises `JobError`."""
+        kept = _checked_keep("write_dir", keep)
         source = Path(os.path.abspath(os.fspath(path)))
         if not source.is_dir():
             raise JobError(f"write_dir: there is no directory {source}")
-        stored = self.store.put_directory(self._next_file(source.name), source)
-        self.files.append(stored)
+        stored = self._keep_file(self.store.put_directory(self._next_file(source.name), source), kept)
         return DirRef(name=source.name, path=stored.path, size=stored.size, digest=stored.digest)
 
-    def store_file(self, source: Path, name: str) -> FileRef:
-        """Copy a file into the store under `name`."""
-        stored = self.store.put_file(self._next_file(name), source)
-        self.files.append(stored)
+    def store_file(self, source: Path, name: str, keep: str = "") -> FileRef:
+        """Copy a file into the store under `name`; `keep` as in `StoredFile`."""
+        stored = self._keep_file(self.store.put_file(self._next_file(name), source), keep)
         return FileRef(
             name=name,
             path=stored.path,
@@ -170,6 +181,11 @@ class Context:
             raise NoSuchFile(f"{ref.name!r} is not in the store {self._place.store}: {ref.path} does not exist there")
         return checked(path, ref)
 
+    def _keep_file(self, stored: StoredFile, keep: str) -> StoredFile:
+        stored = msgspec.structs.replace(stored, keep=keep) if keep else stored
+        self.files.append(stored)
+        return stored
+
     def _free_name(self, name: str) -> Path:
         target, number = self.scratch / name, 1
         while os.path.lexists(target):
@@ -202,6 +218,29 @@ class Context:
 
         return make_blob(self.store, value_file(self.who.run, self.who.job, self.who.attempt, what), data)
 
+    # What comes after it ------------------------------------------------------------------------------------------
+
+    def defer(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        """Have `function(*args, **kwargs)` called on this host once this attempt is over, however it ends.
+
+        The call is durable when this returns, and is made also if the attempt is killed, or its agent dies and a later
+        one comes up on this host. Calls are made in the order in which they were deferred, in a process of their own
+        that is no job, each at least once: so the function must bear to be called again. What it raises is logged, and
+        nothing more. Raises `JobError`.
+        """
+        from orch.work.deferred import Deferred, pickled_call, scene
+
+        if not self._place.deferred:
+            raise JobError(f"defer works inside a running job only, and {self.who.label} is none")
+        call = pickled_call(function, args, kwargs)
+        try:
+            if self._deferred is None:
+                around = scene(self.who.label, self.who.bundle, self.who.cwd)
+                self._deferred = Deferred(self._place.deferred, self.who.key, around)
+            self._deferred.add(call)
+        except OSError as error:
+            raise StoreError(f"defer: {self._place.deferred} cannot be written: {error.strerror or error}") from error
+
     # What it says -------------------------------------------------------------------------------------------------
 
     def log(self, text: str, level: str = "info") -> None:
@@ -221,6 +260,12 @@ class Context:
         except (TypeError, ValueError) as error:
             raise JobError(f"annotate: the value of {name!r} cannot be written as JSON: {error}") from error
         self._emit(Note(self.who.key, "annotate", name=str(name), value=plain))
+
+
+def _checked_keep(what: str, keep: str | None) -> str:
+    if keep not in (None, "successors"):
+        raise JobError(f'{what}: keep={keep!r}: it is "successors", or nothing for a file that is kept with the run')
+    return keep or ""
 
 
 class LogStream(io.TextIOBase):

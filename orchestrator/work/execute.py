@@ -56,6 +56,8 @@ def _run(attempt: Attempt, place: Place, scratch: str, emit: Callable[[Note], No
         label=f"{attempt.name or attempt.kind} [job {attempt.job}]",
         resources=attempt.resources,
         max_log=attempt.max_log,
+        bundle=attempt.bundle,
+        cwd=attempt.cwd,
     )
     try:
         with Context(who, place, scratch, emit) as context, Scope() as scope:
