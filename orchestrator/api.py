@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import anyio
 import anyio.abc
@@ -19,8 +19,8 @@ from orch.adapters.contract import Adapter
 from orch.bus import events as ev
 from orch.bus.topic import Topic
 from orch.errors import NoSuchJob, OrchError, RunCancelled, RunFailed, RunStopped, UserError
-from orch.leader.requests import Request, drop_request, read_requests
-from orch.leader.settings import Settings, from_log, make_settings
+from orch.leader.requests import SET, Request, drop_request, read_requests
+from orch.leader.settings import Choices, Limits, Settings, from_log, make_limits, make_settings
 from orch.state.law import OVER, JobState
 from orch.state.model import State
 from orch.state.status import JobStatus, explain, job_status
@@ -34,44 +34,27 @@ REQUEST_POLL = 0.5
 class Orchestrator:
     """Runs workflows against one store.
 
-    `store` a path or locator; `adapter` the batch system's name, or an object with the adapter contract; `cores` and
-    `memory` (a size) bound each run, 0 is all there is; `retries` is the default for jobs that do not say;
-    `max_log` (a size) bounds what is kept of each output stream of an attempt; `set_env` is added to the environment
-    of attempts and never stored; `out` is recorded, and tells whoever shows the result where its files are to go.
+    `store` a path or locator; `adapter` the batch system's name, or an object with the adapter contract; `set_env` is
+    added to the environment of attempts and never stored; `settings` are those of `orch.leader.settings.Settings`,
+    which says what each means: sizes and durations may be text, limits may be "unlimited". Files and environment
+    variables that the command reads settings from do not count here. Raises `UserError`.
 
     Leaving the `async with` block ends the leaders that are still busy and leaves their live attempts alone: the runs
     can be carried on with `resume`.
     """
 
-    def __init__(  # noqa: PLR0913 - a setting each
+    def __init__(
         self,
         store: str | Path = ".orch",
         adapter: str | Adapter = "local",
         *,
-        cores: float = 0,
-        memory: str | int = 0,
-        retries: int = 0,
-        work_dir: str | Path = "",
-        durability: str = "always",
-        max_log: str | int = "16 MiB",
         set_env: Mapping[str, str] | None = None,
-        deploy: bool = True,
-        out: str | Path = "",
+        **settings: Unpack[Choices],
     ) -> None:
         self.store: FileStore = open_store(store)
         self._adapter_given = adapter
-        self._settings = make_settings(
-            adapter=adapter if isinstance(adapter, str) else adapter.name,
-            cores=cores,
-            memory=memory,
-            retries=retries,
-            work_dir=work_dir,
-            durability=durability,
-            max_log=max_log,
-            set_env=list(set_env or ()),
-            deploy=deploy,
-            out=out,
-        )
+        name = adapter if isinstance(adapter, str) else adapter.name
+        self._settings = make_settings(adapter=name, set_env=list(set_env or ()), **settings)
         self._environment = {**os.environ, **(set_env or {})}
         self._adapters: dict[str, Adapter] = {}
         self._runs: dict[str, Run] = {}
@@ -328,11 +311,16 @@ class Run:
         """Start jobs again after `pause`."""
         await self._wish("resume")
 
-    async def _wish(self, what: str) -> None:
+    async def set(self, **limits: Unpack[Limits]) -> None:
+        """Change limits while the run goes on, for what is started from now on. Raises `UserError`."""
+        await self._wish(SET, make_limits(**limits))
+
+    async def _wish(self, what: str, settings: dict[str, Any] | None = None) -> None:
         leader = self._opened.leader
         if leader is None or self._over.is_set():
             return
-        leader.request(Request(run=self.id, what=what, epoch=self.state.epoch, by=f"process {os.getpid()}"))
+        by = f"process {os.getpid()}"
+        leader.request(Request(run=self.id, what=what, epoch=self.state.epoch, by=by, settings=settings or {}))
 
     def _row(self, job: str | int) -> Any:
         try:

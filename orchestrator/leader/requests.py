@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import uuid  # noqa: TID251 - a wish is made by a command, never by a leader
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,6 +20,8 @@ from orch.store.layout import request_file
 from orch.store.private import open_private
 
 WISHES = ("stop", "cancel", "pause", "resume")
+SET = "set"
+"""The wish to change settings."""
 
 
 LARGEST = 64 * 1024
@@ -25,7 +29,10 @@ LARGEST = 64 * 1024
 
 
 class Request(msgspec.Struct, frozen=True):
-    """`what`: one of `WISHES`. `epoch`: of the leader that it is meant for (a later one ignores it)."""
+    """`what`: one of `WISHES`, or `SET`. `epoch`: of the leader that it is meant for (a later one ignores it).
+
+    `settings`: those to be changed, for `orch.leader.settings.make_limits`: a file that anybody may have written.
+    """
 
     run: str
     what: str
@@ -33,11 +40,14 @@ class Request(msgspec.Struct, frozen=True):
     by: str
     job: JobId = 0
     file: str = ""
+    settings: dict[str, Any] = {}
 
 
-def make_request(root: Path, run: str, what: str, epoch: int, by: str) -> Path:
+def make_request(
+    root: Path, run: str, what: str, epoch: int, by: str, settings: Mapping[str, Any] | None = None
+) -> Path:
     """Write a wish into the store at `root`; gives the file, which disappears when the wish has been recorded."""
-    request = Request(run=run, what=what, epoch=epoch, by=by)
+    request = Request(run=run, what=what, epoch=epoch, by=by, settings=dict(settings or {}))
     path = root / request_file(run, uuid.uuid4().hex)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")

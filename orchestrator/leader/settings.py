@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
 from orch.errors import UserError
-from orch.sizes import parse_size
+from orch.sizes import parse_duration, parse_size
+
+UNLIMITED = "unlimited"
+WHEN = ("always", "on-success", "on-error", "never")
+CACHED = ("marked", "all", "off")
+
+Size = str | int
+Duration = str | float
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     `first_failure`: the run is given up when the first job fails for good.
     `chaos`: the share of attempts that are killed, within `chaos_seconds` of their start, to try a workflow.
     `clean`, `clean_scratch`: when the run, and when scratch directories, are deleted: "always", "on-success",
-    "on-error", "never".
+    "on-error", "never". The run is deleted by whoever shows its result.
     """
 
     adapter: str = "local"
@@ -71,22 +80,85 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
         return make_settings(**{**msgspec.structs.asdict(self), **given})
 
 
-def make_settings(
-    *, memory: str | float = 0, max_log: str | float, work_dir: str | Path = "", out: str | Path = "", **rest: Any
-) -> Settings:
-    """Settings from what a user gave: sizes as text, paths as they are. Raises `UserError`."""
-    settings = Settings(
-        memory=parse_size(memory),
-        max_log=parse_size(max_log),
-        work_dir=str(Path(work_dir).absolute()) if work_dir else "",
-        out=str(Path(out).absolute()) if out else "",
-        **rest,
-    )
-    if settings.durability not in ("always", "relaxed"):
-        raise UserError(f"durability is 'always' or 'relaxed', not {settings.durability!r}")
-    if settings.cores < 0 or settings.retries < 0:
-        raise UserError("cores and retries cannot be negative")
-    return settings
+class Choices(TypedDict, total=False):
+    """The settings as a user may give them: sizes and durations as text, limits as a number or "unlimited"."""
+
+    cores: str | float
+    memory: Size
+    disk: Size
+    max_jobs: str | int
+    max_local_jobs: str | int
+    max_services: str | int
+    max_preemptible_services: str | int
+    retries: int
+    retry_backoff: Duration
+    max_lost: str | int
+    default_cores: float
+    default_memory: Size
+    default_disk: Size
+    default_walltime: Duration
+    default_preemptible: bool
+    deadlock_wait: Duration
+    chaining: bool
+    cache: str | bool
+    first_failure: bool
+    chaos: float
+    chaos_seconds: Duration
+    clean: str
+    clean_scratch: str
+    work_dir: str | Path
+    durability: str
+    max_log: Size
+    deploy: bool
+    out: str | Path
+
+
+class Limits(TypedDict, total=False):
+    """Those that can be changed while the run goes on."""
+
+    cores: str | float
+    memory: Size
+    disk: Size
+    max_jobs: str | int
+    max_local_jobs: str | int
+    max_services: str | int
+    max_preemptible_services: str | int
+    max_lost: str | int
+    retry_backoff: Duration
+
+
+ADJUSTABLE = tuple(Limits.__annotations__)
+
+
+def make_settings(**given: Any) -> Settings:
+    """Settings from what a user gave. Raises `UserError` that names the setting."""
+    return Settings(**checked(given))
+
+
+def make_limits(**given: Any) -> dict[str, Any]:
+    """What is to be changed in a run that goes on, as it stands in the log. Raises `UserError`."""
+    for name in given:
+        if name not in ADJUSTABLE:
+            raise UserError(f"{name} cannot be changed while a run goes on; what can be is {', '.join(ADJUSTABLE)}")
+    return checked(given)
+
+
+def checked(given: dict[str, Any]) -> dict[str, Any]:
+    """Each value as it stands in the settings. Raises `UserError` that names the setting."""
+    return {name: _checked(name, value) for name, value in given.items()}
+
+
+def _checked(name: str, value: Any) -> Any:
+    check = CHECKS.get(name)
+    if check is None:
+        import difflib
+
+        near = difflib.get_close_matches(name, CHECKS, n=1)
+        raise UserError(f"there is no setting {name!r}" + (f" (did you mean {near[0]}?)" if near else ""))
+    try:
+        return check(value)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def to_log(settings: Settings) -> dict[str, Any]:
@@ -97,3 +169,131 @@ def to_log(settings: Settings) -> dict[str, Any]:
 def from_log(data: dict[str, Any]) -> Settings:
     """The reverse of `to_log`."""
     return msgspec.convert(data, Settings)
+
+
+# What a value may be: each takes text as well, and raises ValueError ----------------------------------------------
+
+
+def count(value: object) -> int:
+    """A whole number from 0 on."""
+    return int(_number(value, int, lambda number: number >= 0, "a whole number from 0 on"))
+
+
+def _amount(value: object) -> float:
+    return _number(value, float, lambda number: 0 < number < math.inf, "a number above 0")
+
+
+def _some(value: object) -> int:
+    return int(_number(value, int, lambda number: number >= 1, "a whole number from 1 on"))
+
+
+def _size(value: Any) -> int:
+    size = parse_size(value)
+    if not size:
+        raise ValueError(f"{value!r} is not a size above 0")
+    return size
+
+
+def _limit(check: Callable[[Any], float], none: int = 0) -> Callable[[Any], Any]:
+    """Also "unlimited", and the number that stands for it."""
+
+    def limit(value: object) -> float:
+        if value == UNLIMITED or (isinstance(value, int | float) and not isinstance(value, bool) and value == none):
+            return none
+        try:
+            return check(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or {UNLIMITED}") from error
+
+    return limit
+
+
+def _share(value: object) -> float:
+    return _number(value, float, lambda number: 0 <= number <= 1, "a share between 0 and 1")
+
+
+def _number(value: Any, kind: Callable[[Any], float], fine: Callable[[float], bool], accepted: str) -> float:
+    try:
+        number = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    whole = isinstance(value, str) or (isinstance(value, int | float) and number == value)  # int(1.5) is none
+    if isinstance(value, bool) or not whole or not fine(number):
+        raise ValueError(f"{value!r} is not {accepted}")
+    return number
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def flag(value: object) -> bool:
+    """Yes or no."""
+    found = value if isinstance(value, bool) else _WORDS.get(str(value).lower())
+    if found is None:
+        raise ValueError(f"{value!r} is neither true nor false")
+    return found
+
+
+def _one_of(names: Sequence[str]) -> Callable[[Any], str]:
+    def choice(value: object) -> str:
+        if value not in names:
+            raise ValueError(f"{value!r} is none of {', '.join(names)}")
+        return str(value)
+
+    return choice
+
+
+def _cached(value: object) -> str:
+    if value in CACHED:
+        return str(value)
+    try:
+        return "all" if flag(value) else "off"
+    except ValueError:
+        raise ValueError(f"{value!r} is none of {', '.join(CACHED)}") from None
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is not a name")
+    return value
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str | Path):
+        raise ValueError(f"{value!r} is not a path")  # noqa: TRY004 - as all other checks
+    return str(Path(value).expanduser().absolute()) if str(value) else ""
+
+
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "adapter": _name,
+    "cores": _limit(_amount),
+    "memory": _limit(_size),
+    "disk": _limit(_size),
+    "max_jobs": _limit(_some),
+    "max_local_jobs": _limit(_some),
+    "max_services": _limit(_some),
+    "max_preemptible_services": _limit(_some),
+    "retries": count,
+    "retry_backoff": parse_duration,
+    "max_lost": _limit(count, none=-1),
+    "default_cores": _amount,
+    "default_memory": parse_size,
+    "default_disk": parse_size,
+    "default_walltime": parse_duration,
+    "default_preemptible": flag,
+    "deadlock_wait": parse_duration,
+    "chaining": flag,
+    "cache": _cached,
+    "first_failure": flag,
+    "chaos": _share,
+    "chaos_seconds": parse_duration,
+    "clean": _one_of(WHEN),
+    "clean_scratch": _one_of(WHEN),
+    "work_dir": _path,
+    "durability": _one_of(("always", "relaxed")),
+    "max_log": parse_size,
+    "set_env": list,
+    "deploy": flag,
+    "out": _path,
+}
+"""For each setting, what makes a value of what was given."""
