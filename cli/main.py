@@ -21,6 +21,7 @@ COMMANDS = {
     "status": ("orch.cli.runs", "the jobs of a run"),
     "logs": ("orch.cli.logs", "what jobs have written to stdout and stderr"),
     "why": ("orch.cli.why", "why a job failed, or does not run yet"),
+    "stats": ("orch.cli.stats", "what the jobs of a run used, asked for and wasted"),
     "stop": ("orch.cli.control", "end what runs; the run can be carried on"),
     "pause": ("orch.cli.control", "start no more jobs"),
     "resume": ("orch.cli.control", "start jobs again after pause"),

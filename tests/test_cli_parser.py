@@ -226,7 +226,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["statsu"], "orch has no command 'statsu' (did you mean status?)"),
+        (["statuss"], "orch has no command 'statuss' (did you mean status?)"),
         (["xyzzy"], "orch has no command 'xyzzy'; see: orch --help"),
         (["--store", "x", "list"], "the command comes first"),
         (["run"], "name a workflow"),
