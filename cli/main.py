@@ -20,6 +20,7 @@ COMMANDS = {
     "list": ("orch.cli.runs", "the runs of the store"),
     "status": ("orch.cli.runs", "the jobs of a run"),
     "logs": ("orch.cli.logs", "what jobs have written to stdout and stderr"),
+    "files": ("orch.cli.files", "what jobs wrote to the store, and copies of it"),
     "why": ("orch.cli.why", "why a job failed, or does not run yet"),
     "stats": ("orch.cli.stats", "what the jobs of a run used, asked for and wasted"),
     "stop": ("orch.cli.control", "end what runs; the run can be carried on"),
