@@ -151,9 +151,7 @@ def _fetch(store: FileStore, run: str, found: list[Written], glob: str, to: Path
             say(f"{file.name} of job {file.job_name} [{file.job}] is not copied: it is {file.state}")
     if not wanted:
         see = f"orch files {run}{store_option(store)}"
-        raise UserError(
-            f"run {run} has no file {'any more ' if matching else ''}that is like {glob!r}; see: orch files"
-        )
+        raise UserError(f"run {run} has no file {'any more ' if matching else ''}that is like {glob!r}; see: {see}")
     targets = [msgspec.structs.replace(file, to=str(to / name)) for file, name in _named(wanted)]
     _refuse_to_overwrite(targets, force=force)
     for file in targets:
