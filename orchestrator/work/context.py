@@ -1,6 +1,7 @@
 """`orch.context()`: what a running job can ask and say.
 
-There is one context a process, and not a context variable, so that threads started by user code see it.
+There is one context a process, and not a context variable, so that threads started by user code see it. Only where an
+attempt runs in a thread beside others has that thread one of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _current: Context | None = None
+_aside: dict[int, Context] = {}
+"""Of attempts that run in threads beside others, by thread."""
 
 
 class Who(msgspec.Struct, frozen=True, gc=False):
@@ -47,11 +50,20 @@ class Who(msgspec.Struct, frozen=True, gc=False):
 class Context:
     """The running job's view of the world. Get it with `orch.context()`."""
 
-    def __init__(self, who: Who, place: Place, scratch: str, emit: Callable[[Note], None]) -> None:
+    def __init__(
+        self,
+        who: Who,
+        place: Place,
+        scratch: str,
+        emit: Callable[[Note], None],
+        *,
+        stop_signal: int = -1,
+        aside: bool = False,
+    ) -> None:
         self.who = who
         self.files: list[StoredFile] = []
-        self.stop_signal = -1
-        """Of a service: the descriptor that can be read, or is at its end, once it is to stop."""
+        self.stop_signal = stop_signal
+        self.aside = aside
         self._place = place
         self._scratch = scratch
         self._emit = emit
@@ -61,12 +73,18 @@ class Context:
 
     def __enter__(self) -> Self:
         global _current  # noqa: PLW0603 - see above
-        _current = self
+        if self.aside:
+            _aside[_thread()] = self
+        else:
+            _current = self
         return self
 
     def __exit__(self, *_error: object) -> None:
         global _current  # noqa: PLW0603 - the one context of this process
-        _current = None
+        if self.aside:
+            del _aside[_thread()]
+        else:
+            _current = None
         if self._deferred is not None:
             self._deferred.close()
 
@@ -253,6 +271,10 @@ class Context:
         """A text stream to write to; each of its lines goes into the run's log, under `name`."""
         return LogStream(lambda line: self._emit(Note(self.who.key, "log", name=name, value=line, level="info")))
 
+    def say_up(self, credentials: bytes) -> None:
+        """Of a service: it is up, and this is the pickle of what its `start` has returned."""
+        self._emit(Note(self.who.key, "up", blob=self.keep("up", credentials)))
+
     def annotate(self, name: str, value: Any) -> None:
         """Say something about this job that `status` shows. `value`: what JSON can hold. The last one counts."""
         try:
@@ -301,6 +323,13 @@ def context() -> Context:
 
 def current(what: str) -> Context:
     """The context, for `what`. Raises `JobError` outside of a job or workflow function."""
-    if _current is None:
+    found = _aside.get(_thread(), _current) if _aside else _current
+    if found is None:
         raise JobError(f"{what} works inside a running job (or workflow function) only, and none runs here")
-    return _current
+    return found
+
+
+def _thread() -> int:
+    import threading  # only for what runs aside
+
+    return threading.get_ident()

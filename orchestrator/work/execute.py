@@ -5,6 +5,7 @@ Light to import: nothing here needs an event loop, and what only some jobs use i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import types
@@ -28,16 +29,29 @@ from orch.work.values import Values
 __all__ = ["call_function", "run_attempt", "scratch_name"]
 
 
-def run_attempt(attempt: Attempt, place: Place, emit: Callable[[Note], None]) -> Outcome:
+def run_attempt(
+    attempt: Attempt,
+    place: Place,
+    emit: Callable[[Note], None],
+    *,
+    stop_signal: int = -1,
+    aside: bool = False,
+) -> Outcome:
     """Run the body and say what it left behind. Never raises; `emit` gets what the body logs and annotates.
 
     What the body prints goes where this process's stdout and stderr go; so does its traceback. Usage is left to the
-    caller, but for the scratch space.
+    caller, but for the scratch space. A survey does not call the body, but says what the call would be.
+
+    `stop_signal`  of a service: the descriptor that can be read, or is at its end, once it is to stop
+    `aside`        this is a thread, and other attempts run in this process: what belongs to all of it is left alone,
+                   and only this thread sees the context
     """
     try:
-        around = Surroundings(place.scratch, attempt.key, attempt.cwd)
+        around = Surroundings(place.scratch, attempt.key, attempt.cwd, attempt.env, aside=aside)
         with around:
-            outcome = _run(attempt, place, around.path, emit)
+            context = Context(_who(attempt), place, around.path, emit, stop_signal=stop_signal, aside=aside)
+            outcome = _run(attempt, context)
+            _flush()
     except OSError as error:
         return _ended(attempt, Reason.ERROR, f"the scratch directory in {place.scratch} cannot be made: {error}")
     finally:
@@ -46,9 +60,8 @@ def run_attempt(attempt: Attempt, place: Place, emit: Callable[[Note], None]) ->
     return msgspec.structs.replace(outcome, usage=Usage(disk=around.used)) if around.used else outcome
 
 
-def _run(attempt: Attempt, place: Place, scratch: str, emit: Callable[[Note], None]) -> Outcome:
-    process = os.getpid()
-    who = Who(
+def _who(attempt: Attempt) -> Who:
+    return Who(
         key=attempt.key,
         run=attempt.run,
         job=attempt.job,
@@ -59,8 +72,17 @@ def _run(attempt: Attempt, place: Place, scratch: str, emit: Callable[[Note], No
         bundle=attempt.bundle,
         cwd=attempt.cwd,
     )
+
+
+def _run(attempt: Attempt, context: Context) -> Outcome:
+    process = os.getpid()
+    scope = Scope()
     try:
-        with Context(who, place, scratch, emit) as context, Scope() as scope:
+        with context, contextlib.nullcontext() if context.aside else scope:
+            if attempt.survey:
+                from orch.work.survey import survey
+
+                return survey(attempt, context.who.label, _values(attempt, context), _fetch(context))
             value = _call(attempt, context)
             if os.getpid() != process:
                 _leave(0)
@@ -72,9 +94,12 @@ def _run(attempt: Attempt, place: Place, scratch: str, emit: Callable[[Note], No
 
 
 def _call(attempt: Attempt, context: Context) -> Any:
-    values = Values(attempt.values, lambda blob: _bytes(context, blob), context.who.label)
-    function, args, kwargs = values.load_body(attempt.body, attempt.needs)
+    function, args, kwargs = _values(attempt, context).load_body(attempt.body, attempt.needs)
     return call_function(function, args, kwargs)
+
+
+def _values(attempt: Attempt, context: Context) -> Values:
+    return Values(attempt.values, _fetch(context), context.who.label)
 
 
 def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -94,12 +119,15 @@ def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     return value
 
 
-def _bytes(context: Context, blob: Blob) -> bytes:
-    if not blob.file:
-        return blob.data
-    from orch.store.blobs import blob_bytes
+def _fetch(context: Context) -> Callable[[Blob], bytes]:
+    def fetch(blob: Blob) -> bytes:
+        if not blob.file:
+            return blob.data
+        from orch.store.blobs import blob_bytes
 
-    return blob_bytes(context.store, blob, verify=True)
+        return blob_bytes(context.store, blob, verify=True)
+
+    return fetch
 
 
 def _succeeded(attempt: Attempt, context: Context, scope: Scope, value: Any) -> Outcome:
@@ -119,31 +147,42 @@ def _succeeded(attempt: Attempt, context: Context, scope: Scope, value: Any) -> 
 
 def _failed(attempt: Attempt, error: BaseException) -> Outcome:
     if isinstance(error, ProgramFailed):
-        return _ended(attempt, Reason.FAILED, str(error), exit_code=error.code, signal=error.signal)
+        return _ended(attempt, Reason.FAILED, str(error), exit_code=error.code, signal=error.signal, error=error)
     if isinstance(error, SystemExit):
         return _exited(attempt, error)
     _print_trace(error)
     if isinstance(error, MemoryError):
-        return _ended(attempt, Reason.MEMLIMIT, f"out of memory: {_headline(error)}", exit_code=1)
+        message = f"out of memory: {_headline(error)}"
+        return _ended(attempt, Reason.MEMLIMIT, message, exit_code=1, error=error)
     if isinstance(error, SystemTrouble):
-        return _ended(attempt, Reason.ERROR, str(error), exit_code=1)
+        return _ended(attempt, Reason.ERROR, str(error), exit_code=1, error=error)
     message = str(error) if isinstance(error, OrchError) else _headline(error)
-    return _ended(attempt, Reason.FAILED, message, exit_code=1)
+    return _ended(attempt, Reason.FAILED, message, exit_code=1, error=error)
 
 
 def _exited(attempt: Attempt, error: SystemExit) -> Outcome:
     """`sys.exit` in a job: never a value, so never a success."""
-    if error.code is None or error.code == 0:
-        return _ended(attempt, Reason.FAILED, f"called sys.exit({error.code or 0}) instead of returning", exit_code=0)
-    if isinstance(error.code, int):
-        return _ended(attempt, Reason.FAILED, f"called sys.exit({error.code})", exit_code=error.code & 0xFF)
-    _say(str(error.code))
-    return _ended(attempt, Reason.FAILED, f"called sys.exit: {str(error.code).strip():.200}", exit_code=1)
+    message, code = "called sys.exit", error.code
+    if code is None or code == 0:
+        return _ended(attempt, Reason.FAILED, f"{message}({code or 0}) instead of returning", exit_code=0, error=error)
+    if isinstance(code, int):
+        return _ended(attempt, Reason.FAILED, f"{message}({code})", exit_code=code & 0xFF, error=error)
+    _say(str(code))
+    return _ended(attempt, Reason.FAILED, f"{message}: {str(code).strip():.200}", exit_code=1, error=error)
 
 
-def _ended(attempt: Attempt, reason: Reason, message: str, exit_code: int | None = None, signal: int = 0) -> Outcome:
+def _ended(
+    attempt: Attempt,
+    reason: Reason,
+    message: str,
+    *,
+    exit_code: int | None = None,
+    signal: int = 0,
+    error: BaseException | None = None,
+) -> Outcome:
     message = message.encode("utf-8", "backslashreplace").decode()  # user text may have halves of characters
-    return Outcome(key=attempt.key, reason=reason, exit_code=exit_code, signal=signal, message=message)
+    errors = [] if error is None else [f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__[:-1]]
+    return Outcome(key=attempt.key, reason=reason, exit_code=exit_code, signal=signal, message=message, errors=errors)
 
 
 def _headline(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What surrounds an attempt in this process: its scratch directory, `$TMPDIR`, the current directory.
+"""What surrounds an attempt in this process: its scratch directory, the environment, the current directory, streams.
 
 Everything is put back at the end, for a warm worker runs many attempts.
 """
@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 import zlib
+from collections.abc import Mapping
 from typing import Any, Self
 
 from orch.store.layout import safe_name
@@ -22,14 +23,21 @@ def scratch_name(key: str) -> str:
 
 
 class Surroundings:
-    """Entered around an attempt. `path` is its scratch directory, `used` the bytes that were left in it at the end."""
+    """Entered around an attempt. `path` is its scratch directory, `used` the bytes that were left in it at the end.
 
-    def __init__(self, root: str, key: str, cwd: str) -> None:
+    `env` are variables of the attempt alone. `aside`: it runs in a thread beside others, and so what belongs to the
+    whole process is left alone; there is only the scratch directory.
+    """
+
+    def __init__(
+        self, root: str, key: str, cwd: str, env: Mapping[str, str] | None = None, *, aside: bool = False
+    ) -> None:
         self.path = os.path.join(root, scratch_name(key))
         self.used = 0
         self._cwd = cwd
-        self._before: str | None = None
-        self._tmpdir: str | None = None
+        self._env = env
+        self._aside = aside
+        self._process: _Process | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -39,32 +47,56 @@ class Surroundings:
         except FileExistsError:  # an earlier agent could not remove it
             _remove(self.path)
             os.mkdir(self.path, 0o700)
-        self._tmpdir = os.environ.get("TMPDIR")
+        if self._aside:
+            return self
+        self._process = _Process(self._cwd)
+        if self._env:
+            os.environ.update(self._env)
         os.environ["TMPDIR"] = self.path
         _set_tempdir(self.path)
-        self._enter_cwd()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._before is not None:
-            with contextlib.suppress(OSError):
-                os.chdir(self._before)
-        if self._tmpdir is None:
-            os.environ.pop("TMPDIR", None)
-        else:
-            os.environ["TMPDIR"] = self._tmpdir
-        _set_tempdir(None)
+        if self._process is not None:
+            self._process.restore()
+            _set_tempdir(None)
         if not spares.drop(self.path):  # it is empty nearly always
             self.used = _size(self.path)
             _remove(self.path)
 
-    def _enter_cwd(self) -> None:
-        if not self._cwd:
-            return
+
+class _Process:
+    """What belongs to the whole process, as it was before an attempt; `cwd` is where that one runs."""
+
+    def __init__(self, cwd: str) -> None:
+        self._streams = sys.stdin, sys.stdout, sys.stderr
+        self._environment = _variables().copy()
+        self._directory: str | None = None
         with contextlib.suppress(OSError):
-            self._before = os.getcwd()
+            self._directory = os.getcwd()
+        if not cwd:
+            return
         with contextlib.suppress(OSError):  # a host that lacks the directory runs the job where it is
-            os.chdir(self._cwd)
+            os.chdir(cwd)
+
+    def restore(self) -> None:
+        """Put it back."""
+        if self._directory is not None:
+            with contextlib.suppress(OSError):
+                os.chdir(self._directory)
+        now = _variables()
+        if now != self._environment:
+            for name in now.keys() - self._environment.keys():
+                del os.environb[name]
+            for name in [name for name, value in self._environment.items() if now.get(name) != value]:
+                os.environb[name] = self._environment[name]
+        sys.stdin, sys.stdout, sys.stderr = self._streams
+
+
+def _variables() -> dict[bytes, bytes]:
+    """The environment, without the copying and decoding of `os.environ.copy()`, which costs more than a short job."""
+    variables: dict[bytes, bytes] = os.environb._data  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+    return variables
 
 
 def _set_tempdir(path: str | None) -> None:

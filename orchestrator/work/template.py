@@ -78,10 +78,10 @@ class Template:
 
     def _fork(self, attempt: Attempt, descriptors: list[int]) -> None:
         def body() -> None:
-            out, err = descriptors
+            out, err, *stop = descriptors
             self._become(out, err)
             self._tag.set(tag_of(self._agent, attempt.key))
-            run_one(attempt, self._place, self._end)
+            run_one(attempt, self._place, self._end, stop[0] if stop else -1)
 
         pid, message = self._child(body)
         self._send(inside.Forked(attempt.key, pid, message))
@@ -143,14 +143,14 @@ class Template:
         packets.send(self._end, inside.encode(message))
 
 
-def run_one(attempt: Attempt, place: Place, answers: socket.socket) -> None:
-    """In a fork: run the attempt, and send what it left behind."""
+def run_one(attempt: Attempt, place: Place, answers: socket.socket, stop_signal: int) -> None:
+    """In a fork: run the attempt, and send what it left behind. `stop_signal` is for services (`orch.agent.inside`)."""
     from orch.work.execute import run_attempt
 
     def emit(note: Note) -> None:
         packets.send(answers, inside.encode(inside.Said(note)))
 
-    outcome = run_attempt(attempt, place, emit)
+    outcome = run_attempt(attempt, place, emit, stop_signal=stop_signal)
     packets.send(answers, inside.encode(inside.Left(outcome)))
 
 
