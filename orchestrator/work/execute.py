@@ -26,7 +26,10 @@ from orch.work.failure import ProgramFailed
 from orch.work.surroundings import Surroundings, scratch_name
 from orch.work.values import Values
 
-__all__ = ["call_function", "run_attempt", "scratch_name"]
+__all__ = ["Call", "call_function", "run_attempt", "scratch_name"]
+
+Call = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+"""Calls a function with these arguments; the value."""
 
 
 def run_attempt(
@@ -36,6 +39,7 @@ def run_attempt(
     *,
     stop_signal: int = -1,
     aside: bool = False,
+    call: Call | None = None,
 ) -> Outcome:
     """Run the body and say what it left behind. Never raises; `emit` gets what the body logs and annotates.
 
@@ -45,12 +49,13 @@ def run_attempt(
     `stop_signal`  of a service: the descriptor that can be read, or is at its end, once it is to stop
     `aside`        this is a thread, and other attempts run in this process: what belongs to all of it is left alone,
                    and only this thread sees the context
+    `call`         what calls the body's function, in place of `call_function`: for whoever wants to watch
     """
     try:
         around = Surroundings(place.scratch, attempt.key, attempt.cwd, attempt.env, aside=aside)
         with around:
             context = Context(_who(attempt), place, around.path, emit, stop_signal=stop_signal, aside=aside)
-            outcome = _run(attempt, context)
+            outcome = _run(attempt, context, call or call_function)
             _flush()
     except OSError as error:
         return _ended(attempt, Reason.ERROR, f"the scratch directory in {place.scratch} cannot be made: {error}")
@@ -74,7 +79,7 @@ def _who(attempt: Attempt) -> Who:
     )
 
 
-def _run(attempt: Attempt, context: Context) -> Outcome:
+def _run(attempt: Attempt, context: Context, call: Call) -> Outcome:
     process = os.getpid()
     scope = Scope()
     try:
@@ -83,7 +88,7 @@ def _run(attempt: Attempt, context: Context) -> Outcome:
                 from orch.work.survey import survey
 
                 return survey(attempt, context.who.label, _values(attempt, context), _fetch(context))
-            value = _call(attempt, context)
+            value = call(*_values(attempt, context).load_body(attempt.body, attempt.needs))
             if os.getpid() != process:
                 _leave(0)
             return _succeeded(attempt, context, scope, value)
@@ -91,11 +96,6 @@ def _run(attempt: Attempt, context: Context) -> Outcome:
         if os.getpid() != process:
             _leave(error)
         return _failed(attempt, error)
-
-
-def _call(attempt: Attempt, context: Context) -> Any:
-    function, args, kwargs = _values(attempt, context).load_body(attempt.body, attempt.needs)
-    return call_function(function, args, kwargs)
 
 
 def _values(attempt: Attempt, context: Context) -> Values:
