@@ -1,4 +1,4 @@
-"""`orch stop`, `pause`, `resume` and `cancel`.
+"""`orch stop`, `pause`, `resume` and `cancel`, and what `orch set` does.
 
 A live leader hears the wish through the store. Where none is alive, this process takes the run's lock and pursues the
 wish itself.
@@ -6,12 +6,14 @@ wish itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import anyio
 
 from orch.api import Orchestrator
-from orch.bus.events import Closed, Ended, Event, Requested
+from orch.bus.events import Adjusted, Closed, Ended, Event, Requested
 from orch.bus.tail import follow
 from orch.cli.common import collect_again, find_run, find_store, say, who
 from orch.cli.parser import STORE, LogLevel, RunId, Store, application, command
@@ -29,6 +31,7 @@ _DONE = {
     "cancel": "is cancelled",
     "pause": "is paused; to go on: orch resume {run}{store}",
     "resume": "goes on",
+    "set": "has new limits",
 }
 PATIENCE = 1.0
 """Seconds after which it is said that we wait."""
@@ -42,33 +45,33 @@ app = application()
 @command(app, "stop", USAGE)
 def stop(run: RunId = None, *, store: Store = STORE, _level: LogLevel = "warning") -> int:
     """End what runs, uncharged; the run can be carried on with orch replay --restart. RUN defaults to the newest."""
-    return _pursue("stop", store, run)
+    return pursue("stop", store, run)
 
 
 @command(app, "pause", USAGE)
 def pause(run: RunId = None, *, store: Store = STORE, _level: LogLevel = "warning") -> int:
     """Start no more jobs of a run; those that run go on. RUN defaults to the newest."""
-    return _pursue("pause", store, run)
+    return pursue("pause", store, run)
 
 
 @command(app, "resume", USAGE)
 def resume(run: RunId = None, *, store: Store = STORE, _level: LogLevel = "warning") -> int:
     """Start jobs again after orch pause. RUN defaults to the newest."""
-    return _pursue("resume", store, run)
+    return pursue("resume", store, run)
 
 
 @command(app, "cancel", USAGE)
 def cancel(run: RunId = None, *, store: Store = STORE, _level: LogLevel = "warning") -> int:
     """End a run and all that it has running. RUN defaults to the newest."""
-    return _pursue("cancel", store, run)
+    return pursue("cancel", store, run)
 
 
-def _pursue(what: str, locator: str, name: str | None) -> int:
-    """Wish, and wait until it is so."""
+def pursue(what: str, locator: str, name: str | None, settings: Mapping[str, Any] | None = None) -> int:
+    """Wish, and wait until it is so. `settings`: those that "set" is to change."""
     store = find_store(locator)
     run = find_run(store, name)
     collect_again()
-    return anyio.run(_Wish(store, run, what).pursue)
+    return anyio.run(_Wish(store, run, what, settings or {}).pursue)
 
 
 def cancel_quietly(store: FileStore, run: str) -> None:
@@ -89,10 +92,11 @@ class _Unheard(Exception):
 class _Wish:
     """One wish for one run."""
 
-    def __init__(self, store: FileStore, run: str, what: str) -> None:
+    def __init__(self, store: FileStore, run: str, what: str, settings: Mapping[str, Any]) -> None:
         self._store = store
         self._run = run
         self._what = what
+        self._settings = settings
         self._directory = store.local_path(log_dir(run))
 
     async def pursue(self) -> int:
@@ -121,14 +125,14 @@ class _Wish:
             return
         text = _DONE[self._what].format(run=self._run, store=store_option(self._store))
         say(f"run {self._run} {text}")
-        if self._what == "resume" and not leader_alive(self._directory):
+        if self._what in ("resume", "set") and not leader_alive(self._directory):
             say(f"nobody leads it: orch replay {self._run} --restart{store_option(self._store)}")
 
     # A live leader ------------------------------------------------------------------------------------------------
 
     async def _ask(self, state: State) -> str:
         """Write the wish, and follow the log until it is confirmed. Gives the run's outcome if it has ended."""
-        request = make_request(self._store.root, self._run, self._what, state.epoch, who())
+        request = make_request(self._store.root, self._run, self._what, state.epoch, who(), self._settings)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._explain)
@@ -158,7 +162,7 @@ class _Wish:
         """Open the run only to pursue the wish. Raises `RunBusy` if a leader has come."""
         say(f"run {self._run} has no leader: this process sees to it")
         async with Orchestrator(self._store.root) as orchestrator:
-            run = await orchestrator.resume(self._run, wish=self._what, by=who())
+            run = await orchestrator.resume(self._run, wish=self._what, by=who(), **self._settings)
             await run.wait()
             return run.state.outcome
 
@@ -188,4 +192,6 @@ def confirms(what: str, event: Event) -> str | None:
         return "" if isinstance(event, Closed) and event.reason == "stopped" else None
     if what in ("pause", "resume"):
         return "" if isinstance(event, Requested) and event.what == what else None
+    if what == "set":
+        return "" if isinstance(event, Adjusted) else None
     return None

@@ -23,12 +23,15 @@ COMMANDS = {
     "files": ("orch.cli.files", "what jobs wrote to the store, and copies of it"),
     "why": ("orch.cli.why", "why a job failed, or does not run yet"),
     "stats": ("orch.cli.stats", "what the jobs of a run used, asked for and wasted"),
+    "debug": ("orch.cli.debug", "run a job again in the foreground, from copies of its inputs"),
     "stop": ("orch.cli.control", "end what runs; the run can be carried on"),
     "pause": ("orch.cli.control", "start no more jobs"),
     "resume": ("orch.cli.control", "start jobs again after pause"),
     "cancel": ("orch.cli.control", "end a run for good"),
+    "set": ("orch.cli.set", "change limits of a run that goes on"),
     "log": ("orch.cli.log", "verify, repair or export a run's log"),
     "clean": ("orch.cli.clean", "delete a run, or what no run needs"),
+    "config": ("orch.cli.config", "each setting, its value, and where that comes from"),
 }
 """Module and one line of help of each command. A module has an `app` that the command is declared in."""
 
@@ -81,7 +84,7 @@ def dispatch(arguments: Sequence[str], *, alone: bool = False) -> int:
 
 def _wants_planner(arguments: Sequence[str]) -> bool:
     """Is this going to be a run, by a first look? If that is wrong, the planner sees its stdin end, and leaves."""
-    if arguments[:1] != ["run"]:
+    if arguments[:1] != ["run"] or "--in-process" in arguments:
         return False
     return any((token.startswith("-m") or (token.endswith(".py") and os.path.isfile(token))) for token in arguments[1:])
 
@@ -96,7 +99,7 @@ def overview() -> str:
             *lines,
             "",
             "orch COMMAND --help says more; orch run WORKFLOW.py --help shows a workflow's own options.",
-            "RUN defaults to the newest run of the store; the store is --store, else $ORCH_STORE, else ./.orch.",
+            "RUN defaults to the newest run of the store; the store is --store, else as orch config store says.",
             "",
             "exit codes: 0 done, 1 the run failed, 2 wrong command line or workflow, 3 the run has another leader,",
             "4 damaged log, 5 cancelled, 6 the system failed us, 130 stopped (the run can be carried on).",

@@ -18,6 +18,7 @@ import typer.main
 import typer.models
 
 from orch.cli.usage import UsageError, did_you_mean
+from orch.config import find_store
 
 HELP = ("-h", "--help")
 LEVELS = ("debug", "info", "warning", "error")
@@ -48,6 +49,8 @@ class Command(typer.core.TyperCommand):
 
     def _value(self, ctx: Any, param: Any, given: Mapping[str, Any]) -> Any:
         value, _ = param.consume_value(ctx, given)
+        if "--store" in param.opts and param.name not in given:
+            return find_store()
         if param.required and not value:
             self.refuse(ctx, f"{param.metavar} is required")
         convert = self._parsers.get(param.name)
@@ -78,7 +81,8 @@ class Command(typer.core.TyperCommand):
     @property
     def flags(self) -> list[str]:
         """All options as they are written."""
-        return [*HELP, *(name for param in self.params for name in param.opts if name.startswith("-"))]
+        names = (name for param in self.params for name in (*param.opts, *param.secondary_opts))
+        return [*HELP, *(name for name in names if name.startswith("-"))]
 
     # The option that ends them ------------------------------------------------------------------------------------
 
@@ -108,6 +112,17 @@ class Command(typer.core.TyperCommand):
         return {name for param in self.params if not getattr(param, "is_flag", True) for name in param.opts}
 
     # Help ---------------------------------------------------------------------------------------------------------
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Options below the headings that they are declared with; those without one come first."""
+        panels: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                panels.setdefault(getattr(param, "rich_help_panel", None) or "Options", []).append(record)
+        for name, records in panels.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """As it is declared: the library would make one out of the parameters."""
@@ -212,10 +227,8 @@ Store = Annotated[
     typer.Option(
         "--store",
         metavar="LOCATOR",
-        envvar="ORCH_STORE",
-        show_envvar=False,
         show_default=False,
-        help="the store: a directory, or file:PATH (default: $ORCH_STORE, else ./.orch)",
+        help="the store: a directory, or file:PATH (default: $ORCH_STORE, else that of a settings file, else ./.orch)",
     ),
 ]
 LogLevel = Annotated[

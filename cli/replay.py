@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ app = application()
     "[OPTIONS] [RUN]",
     epilog="The last group of options, --take-over and further, is for --restart; what is not given stays as it was.",
 )
+@to.with_settings(*to.OPTIONS)
 def replay(  # noqa: PLR0913 - an option each
     run: RunId = None,
     *,
@@ -36,45 +38,30 @@ def replay(  # noqa: PLR0913 - an option each
         bool, typer.Option("--restart", help="carry the run on; stdout and exit codes as orch run")
     ] = False,
     take_over: Annotated[bool, typer.Option("--take-over", help="even if another leader seems to be alive")] = False,
-    adapter: to.Adapter = None,
-    cores: to.Cores = None,
-    memory: to.Memory = None,
-    retries: to.Retries = None,
-    work_dir: to.WorkDir = None,
-    durability: to.Durability = None,
-    max_log_size: to.MaxLogSize = None,
-    set_env: to.SetEnv = None,
     out: to.Out = None,
     log_file: to.LogFile = "",
     quiet: to.Quiet = False,
+    in_process: to.InProcess = False,
+    given: to.Given,
 ) -> int:
     """A run (default: the newest) as it stood after an event, from its log alone.
 
     With --restart, carry it on: adopt what still runs, give failed jobs fresh tries.
     """
-    overrides: to.Overrides = {
-        "adapter": adapter,
-        "cores": cores,
-        "memory": memory,
-        "retries": retries,
-        "work_dir": work_dir,
-        "durability": durability,
-        "max_log_size": max_log_size,
-        "set_env": set_env,
-    }
     if not again:
-        _refuse_without_restart({"take_over": take_over, **overrides, "out": out, "log_file": log_file, "quiet": quiet})
+        others = {"take-over": take_over, "out": out, "log-file": log_file, "quiet": quiet, "in-process": in_process}
+        _refuse_without_restart([*given, *(name for name, value in others.items() if value)])
         return inspect(store, run, at=at, json=json)
     if at is not None or json:
         raise UsageError("orch replay: --restart carries the run on from where it stands: give no --at or --json")
     face = {"quiet": quiet, "out": out, "level": log_level, "log": log_file}
-    return restart(store, run, to.settings(overrides), face, take_over=take_over)
+    overrides = to.keywords(to.in_process(given) if in_process else given)
+    return restart(store, run, overrides, face, take_over=take_over)
 
 
-def _refuse_without_restart(options: dict[str, Any]) -> None:
-    for name, value in options.items():
-        if value not in (None, "", False, []):
-            raise UsageError(f"orch replay: --{name.replace('_', '-')} means something with --restart only")
+def _refuse_without_restart(options: Sequence[str]) -> None:
+    for name in options:
+        raise UsageError(f"orch replay: --{name} means something with --restart only")
 
 
 def inspect(locator: str, run: str | None, *, at: int | None, json: bool) -> int:

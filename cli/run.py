@@ -32,6 +32,7 @@ class _RunCommand(Command):
     cls=_RunCommand,
     allow_interspersed_args=False,
 )
+@to.with_settings(*to.OPTIONS)
 def run(  # noqa: PLR0913 - an option each
     context: typer.Context,
     tokens: Annotated[list[str] | None, typer.Argument(metavar="WORKFLOW.py", hidden=True)] = None,
@@ -41,52 +42,32 @@ def run(  # noqa: PLR0913 - an option each
     module: Annotated[
         str | None, typer.Option("-m", metavar="PKG.MOD", help="a module; its whole package is stored with the run")
     ] = None,
-    no_deploy: Annotated[
-        bool, typer.Option("--no-deploy", help="store no code: all hosts read it from where it is")
-    ] = False,
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="ID", help="the run's id (default: date and time)")
     ] = None,
     name: Annotated[str, typer.Option("--name", metavar="TEXT", show_default=False, help="a name for people")] = "",
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="K=V", help="a label; may be repeated")] = None,
-    adapter: to.Adapter = None,
-    cores: to.Cores = None,
-    memory: to.Memory = None,
-    retries: to.Retries = None,
-    work_dir: to.WorkDir = None,
-    durability: to.Durability = None,
-    max_log_size: to.MaxLogSize = None,
-    set_env: to.SetEnv = None,
     out: to.Out = None,
     log_file: to.LogFile = "",
     quiet: to.Quiet = False,
+    in_process: to.InProcess = False,
+    given: to.Given,
 ) -> int:
     """Run a workflow and print its result.
 
     Options after the workflow belong to it: orch run WORKFLOW.py --help shows them.
     """
     target, rest = _target(context, module, tokens or [])
-    source = _source(target, is_module=module is not None, deploy=not no_deploy)
+    given = to.everywhere(to.in_process(given) if in_process else given)
+    source = _source(target, is_module=module is not None, deploy=to.keywords(given).get("deploy", True))
     if any(token in HELP for token in rest):
         from orch.cli.workflow_help import show_help
 
         return show_help(source, context.get_usage(), target)
-    given = to.settings(
-        {
-            "adapter": adapter,
-            "cores": cores,
-            "memory": memory,
-            "retries": retries,
-            "work_dir": work_dir,
-            "durability": durability,
-            "max_log_size": max_log_size,
-            "set_env": set_env,
-        }
-    )
-    to.check_work_dir(adapter, work_dir)
+    to.check_work_dir(given)
     start = {"argv": rest, "run_id": run_id, "run_name": name, "tags": to.pairs(tag or [], "--tag")}
     face = {"quiet": quiet, "out": out, "level": log_level, "log": log_file}
-    return _run(context, store, source, {**given, "deploy": not no_deploy}, start, face)
+    return _run(context, store, source, to.keywords(given), start, face)
 
 
 def _target(context: typer.Context, module: str | None, tokens: Sequence[str]) -> tuple[str, list[str]]:

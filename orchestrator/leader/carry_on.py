@@ -19,7 +19,8 @@ from orch.errors import NoSuchRun, ResourceError, UserError
 from orch.history import EventReader, fold_quickly, log_directory
 from orch.leader.opened import Ended, Opened
 from orch.leader.opening import AdapterByName, Lock, open_log, run_info
-from orch.leader.settings import Settings, from_log
+from orch.leader.requests import SET
+from orch.leader.settings import Settings, from_log, make_limits
 from orch.state.fold import apply
 from orch.state.law import ACTIVE
 from orch.state.model import State
@@ -28,7 +29,7 @@ from orch.store.file import FileStore
 from orch.store.private import exposed
 from orch.store.runs import newest_run
 
-RECORD_ONLY = ("pause", "resume")
+RECORD_ONLY = ("pause", "resume", SET)
 """Wishes that are pursued by being recorded."""
 
 
@@ -59,6 +60,8 @@ async def carry_on(
     store.check()
     settings = from_log(state.created.settings).override(**overrides)
     news = [] if wish else [*_recoded(store, state, settings), *_exposed(store)]
+    if wish == SET:
+        news.append(ev.Adjusted(settings=make_limits(**overrides), by=by))
     batch_system = adapter(settings.adapter)
 
     async def connect(epoch: int) -> Session:
@@ -126,7 +129,9 @@ async def _catch_up(log: Log, state: State, news: Sequence[ev.Event], wish: str,
     if state.outcome == "succeeded":
         return
     first = list(news)
-    if wish:
+    if wish == SET:
+        pass  # it is among the news
+    elif wish:
         first.append(ev.Requested(what=wish, by=by))
     elif state.outcome or not state.cancelling:  # an unfinished cancel is pursued first
         first.append(ev.Restarted(by=by))

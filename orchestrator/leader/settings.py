@@ -237,7 +237,7 @@ def flag(value: object) -> bool:
 def _one_of(names: Sequence[str]) -> Callable[[Any], str]:
     def choice(value: object) -> str:
         if value not in names:
-            raise ValueError(f"{value!r} is none of {', '.join(names)}")
+            raise ValueError(f"invalid choice: {value!r} (choose from {', '.join(names)})")
         return str(value)
 
     return choice

@@ -1,0 +1,70 @@
+"""`orch config`: each setting, its value, and where that was said."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from orch.cli.parser import STORE, AsJson, LogLevel, Store, application, command
+from orch.cli.usage import UsageError, did_you_mean
+from orch.config import NAMED, Given, find_settings
+
+app = application()
+
+
+@command(app, "config", "[OPTIONS] [NAME]")
+def config(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", hidden=True)] = None,
+    *,
+    _store: Store = STORE,
+    _level: LogLevel = "warning",
+    json: AsJson = False,
+) -> int:
+    """Each setting, its value here, and where that comes from; or the value of one.
+
+    Defaults < the user's file ($XDG_CONFIG_HOME/orch/config.toml) < the project's (the nearest orch.toml upwards)
+    < the environment (ORCH_MAX_JOBS) < the command line (--max-jobs).
+    """
+    found = find_settings()
+    if name is None:
+        _print_all(found, json=json)
+        return 0
+    key = name.replace("_", "-")
+    if key not in found:
+        raise UsageError(f"there is no setting {name!r}{did_you_mean(key, found)}; all there are: orch config")
+    if json:
+        _print_json({key: found[key]})
+    else:
+        print(found[key].text)
+    return 0
+
+
+def _print_all(found: dict[str, Given], *, json: bool) -> None:
+    if json:
+        _print_json(found)
+        return
+    names = max(map(len, found))
+    values = max(len(_shown(given)) for given in found.values())
+    for name, given in found.items():
+        print(f"{name:<{names}}  {_shown(given):<{values}}  {given.source}")
+
+
+def _shown(given: Given) -> str:
+    return given.text or "-"
+
+
+def _print_json(found: dict[str, Given]) -> None:
+    from json import dumps
+
+    print(dumps({name: {"value": _value(name, given), "source": given.source} for name, given in found.items()}))
+
+
+def _value(name: str, given: Given) -> Any:
+    """As the API takes it: bytes, seconds, true and false; text where one text says several things."""
+    if not given.text:
+        return None
+    if name == "store":
+        return given.text
+    values = list(NAMED[name].parse(given.text).values())
+    return values[0] if len(values) == 1 else given.text
