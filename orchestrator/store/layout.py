@@ -7,6 +7,7 @@
     runs/RUN/values/000/JOB.ATTEMPT.…             values and bodies too large for the log
     runs/RUN/files/000/JOB.ATTEMPT/N/NAME         files that attempts wrote
     runs/RUN/logs/000/JOB-NAME.ATTEMPT.stdout     captured output too large for the log
+    runs/RUN/calls.json                           what the call cache needs of a run that was deleted
     requests/RUN.ID.json                          wishes (stop, cancel …) on their way to a leader
     agents/HOST/…                                 the journal and log of the agent of that host
 
@@ -32,6 +33,11 @@ def log_dir(run: str) -> str:
 def lock_file(run: str) -> str:
     """Held by the leader, for politeness."""
     return f"runs/{run}/lock"
+
+
+def calls_file(run: str) -> str:
+    """What the call cache needs to know of a run that was deleted."""
+    return f"runs/{run}/calls.json"
 
 
 def value_file(run: str, job: int, attempt: int, what: str = "value") -> str:
