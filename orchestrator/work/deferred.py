@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from orch.agent.tags import NAME
 from orch.environment import is_secret, packed, unpacked
 from orch.errors import JobError
 from orch.store.private import make_private, open_private
@@ -72,7 +73,7 @@ def pickled_call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     if isinstance(function, JobFunction):
         function = function.__wrapped__ if function.by_name() is None else function.by_name()
     if not callable(function):
-        raise JobError(f"defer: {function!r:.80} is a {type(function).__name__}, and a function is needed")
+        raise JobError(f"defer: {function!r:.80} cannot be called")
     try:
         data, jobs = dumps((function, args, kwargs), function)
     except Exception as error:  # user code in __reduce__ may raise anything
@@ -129,7 +130,8 @@ def _sync(directory: Path) -> None:
 
 def scene(label: str, bundle: str, cwd: str) -> Scene:
     """What surrounds calls that are deferred now. `cwd` empty: here."""
-    environment = {name: value for name, value in os.environ.items() if name != "TMPDIR" and not is_secret(name)}
+    own = {"TMPDIR", NAME}  # the attempt's, and nobody's once it is over
+    environment = {name: value for name, value in os.environ.items() if name not in own and not is_secret(name)}
     return Scene(label, bundle, cwd or os.getcwd(), packed(environment), list(sys.path))
 
 

@@ -29,7 +29,7 @@ class World:
     """A place for attempts, and a leader of the simplest kind."""
 
     def __init__(self, root: Path) -> None:
-        self.place = Place(store=str(root / "store"), scratch=str(root / "scratch"), host="here")
+        self.place = Place(str(root / "store"), str(root / "scratch"), host="here", deferred=str(root / "deferred"))
         self.store = FileStore(self.place.store)
         self.store.create()
         self.notes: list[Note] = []
@@ -54,10 +54,10 @@ class World:
         )
         return msgspec.structs.replace(attempt, **changes)
 
-    def run(self, attempt: Attempt) -> Outcome:
+    def run(self, attempt: Attempt, **options: Any) -> Outcome:
         """Run it in this process."""
         self.attempts += 1
-        return run_attempt(attempt, self.place, self.notes.append)
+        return run_attempt(attempt, self.place, self.notes.append, **options)
 
     def outcome(self, job: Any, **changes: Any) -> Outcome:
         """Of the first attempt at a job that needs no other."""
