@@ -13,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from orch.agent import devices
 from orch.attempt import Attempt, Note, Outcome
 from orch.bus.events import Accelerator, Resources
 from orch.environment import abroad
@@ -168,6 +169,8 @@ def fits(wanted: Resources, capacity: Capacity) -> str:
         short.append(f"memory: {_sizes(wanted.memory, capacity.memory)}")
     if wanted.disk > capacity.disk:
         short.append(f"disk: {_sizes(wanted.disk, capacity.disk)}")
+    if wanted.accelerators and (lacking := devices.lacking(capacity.accelerators, wanted.accelerators)):
+        short.append(f"accelerators: {lacking}")
     return "; ".join(short)
 
 

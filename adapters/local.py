@@ -8,6 +8,8 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeAlias
 
+import msgspec
+
 from orch.adapters.contract import Capacity, RunInfo, Update
 from orch.agent import paths, protocol, start
 from orch.attempt import Attempt
@@ -76,7 +78,8 @@ class LocalSession:
         self._send(protocol.StopServices(list(keys)))
 
     async def limit(self, cores: float, memory: int, disk: int) -> None:
-        """Change what the run may use at once."""
+        """Change what the run may use at once; the next agent hears of it in the hello."""
+        self._info = msgspec.structs.replace(self._info, cores=cores, memory=memory, disk=disk)
         self._send(protocol.Limit(cores, memory, disk))
 
     async def acknowledge(self, keys: Sequence[str]) -> None:
@@ -108,7 +111,14 @@ class LocalSession:
         """What this run may use at once on this host."""
         assert self._welcome is not None
         found = self._welcome
-        return Capacity(cores=found.cores, memory=found.memory, disk=found.disk, ahead=AHEAD)
+        return Capacity(
+            cores=found.cores,
+            memory=found.memory,
+            disk=found.disk,
+            ahead=AHEAD,
+            accelerators=found.accelerators,
+            chains=True,
+        )
 
     async def describe(self, key: str) -> str:
         """Why an attempt does not run yet."""
@@ -200,7 +210,7 @@ class LocalSession:
             case protocol.Refused():
                 self._fail(_refusal(message))
             case protocol.Welcome():
-                pass
+                self._welcome = message
 
     def lost(self, link: Link) -> None:
         """The connection is gone: the agent has died, most likely."""

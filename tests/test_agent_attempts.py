@@ -275,7 +275,7 @@ async def test_an_import_that_fails_fails_its_attempts_with_the_reason(view: Vie
         await view.submit(*attempts)
         for each in attempts:
             outcome = await view.outcome(each)
-            assert outcome.reason is Reason.ERROR
+            assert outcome.reason is Reason.FAILED
             assert "ZeroDivisionError" in outcome.message
             assert "broken.py" in outcome.message
 
@@ -288,7 +288,7 @@ async def test_an_import_that_kills_its_process_says_what_it_said(view: View, la
     )
     bundle = freeze(Source.file(workflow), lab.store).digest
     outcome = await view.run_one(view.python(jobs.pid, bundle=bundle))
-    assert outcome.reason is Reason.ERROR
+    assert outcome.reason is Reason.FAILED
     assert "signal 6" in outcome.message
     assert "last words" in outcome.message
 

@@ -15,13 +15,14 @@ import pytest
 
 from orch.adapters.contract import RunInfo
 from orch.agent import packets, processes, protocol
-from orch.agent.admission import PATIENCE, Admission, Totals
+from orch.agent.admission import PATIENCE, Admission
 from orch.agent.captures import Captures
 from orch.agent.journal import Accepted, Acknowledged, Begun, Ended, Journal
 from orch.agent.model import Run, Shape, Task
 from orch.agent.scratch import Scratch
 from orch.agent.storage import StoredFile
 from orch.agent.tags import NAME, WIDTH, tag_of
+from orch.agent.totals import Totals
 from orch.attempt import Attempt, Outcome, Reason
 from orch.bus.events import EMPTY, Blob, Resources
 from orch.store.file import FileStore
@@ -275,7 +276,7 @@ def test_a_runs_own_limits_hold() -> None:
     tasks = [desk.ask("a", memory=10) for _ in range(4)]
     desk.runs["a"].info = RunInfo(run="a", epoch=1, store="", environment={}, cores=3, memory=20)
     assert desk.let_in() == tasks[:2]
-    assert desk.admission.short(desk.runs["a"], Shape(1, 30, 0)) == "memory: wanted 30 bytes, available 20"
+    assert desk.admission.short(desk.runs["a"], Shape(1, 30, 0)) == "memory: wanted 30 B, available 20 B"
 
 
 def test_small_ones_do_not_keep_a_large_one_out_for_ever() -> None:

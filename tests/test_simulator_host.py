@@ -15,7 +15,7 @@ from simulator.world import World
 
 from orch.adapters.contract import Finished, Queued, Started, Unknown, Update
 from orch.adapters.local import LocalSession
-from orch.agent.admission import Totals
+from orch.agent.totals import Totals
 from orch.attempt import Attempt, Outcome, Reason
 from orch.bus.events import EMPTY, Blob, Resources
 from orch.errors import AdapterError, Fenced

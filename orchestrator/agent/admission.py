@@ -1,72 +1,30 @@
 """Which attempt starts next: pure bookkeeping, and never more promised than there is.
 
-Within a run the oldest comes first; where it does not fit, a younger one of another shape may. Between runs, turns.
-So that small ones do not keep a large one out for ever, nothing else starts once a large one has been passed over for
-`PATIENCE` seconds.
+Within a run the highest priority comes first, then the oldest; where that does not fit, another may pass it. Between
+runs, turns. What has been passed for `PATIENCE` seconds is held a place: from then on, nothing passes it but
+
+- what has a higher priority in the same run,
+- what fits beside it: when all else that runs now has ended, there is room for both,
+- what has a wall time, and ends before the one that was passed could start, as far as wall times tell.
+
+So it starts at the latest when everything that runs at that moment has ended.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-import msgspec
-
-from orch.agent.model import Run, Shape, Task
+from orch.adapters.contract import Capacity, fits
+from orch.agent.devices import Device, choose, counted, shown
+from orch.agent.model import Line, Run, Shape, Task
+from orch.agent.totals import Totals
+from orch.bus.events import Resources
+from orch.sizes import format_size
 
 PATIENCE = 30.0
 _TINY = 1e-9
-
-
-class Totals(msgspec.Struct, frozen=True):
-    """What this host has. Memory and disk in bytes."""
-
-    cores: float
-    memory: int
-    disk: int
-
-
-def host_totals(work_dir: str) -> Totals:
-    """The cores that this process may use, physical memory or the cgroup's, and the work directory's free space."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Totals(
-        cores=float(len(os.sched_getaffinity(0))),
-        memory=min([memory, *_cgroup_limits()]),
-        disk=shutil.disk_usage(work_dir).free,
-    )
-
-
-def _cgroup_limits() -> list[int]:
-    """Memory limits of the cgroups that this process is in, version 2 and 1, as far as they can be seen."""
-    found = []
-    try:
-        with open("/proc/self/cgroup", encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            found += _limits("/sys/fs/cgroup", path, "memory.max")
-        elif controllers == "memory":
-            found += _limits("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes")
-    return found
-
-
-def _limits(mount: str, path: str, name: str) -> list[int]:
-    """The limits of a cgroup and of those above it."""
-    found = []
-    while True:
-        try:
-            with open(f"{mount}{path.rstrip('/')}/{name}", encoding="ascii") as file:
-                found.append(int(file.read()))
-        except (OSError, ValueError):  # not there, or "max"
-            pass
-        if path in {"", "/"}:
-            return found
-        path = os.path.dirname(path)
 
 
 class Admission:
@@ -80,24 +38,41 @@ class Admission:
         self.cores = 0.0
         self.memory = 0
         self.disk = 0
-        self.waiting = 0
+        self.free = set(totals.devices)
+        self._queued = 0
         self._room_in_pool = room_in_pool
         self._turns: deque[Run] = deque()
-        self._passed: dict[tuple[Run, Shape], float] = {}
+        self._passed: dict[tuple[Run, Line], float] = {}
+        self._inherited: deque[Task] = deque()
+        self._ends: dict[Task, float] = {}  # when each that has a promise is over at the latest, by its wall time
+        self._held: tuple[Run, Line] | None = None
+        self._beside: dict[Task, None] = {}  # let in since then, because there is room beside it
+
+    @property
+    def waiting(self) -> int:
+        """How many attempts wait."""
+        return self._queued + len(self._inherited)
 
     def limits(self, run: Run) -> Totals:
         """What a run may use at once."""
-        info = run.info
-        cores = min(self.totals.cores, info.cores or self.totals.cores) if info else self.totals.cores
-        memory = min(self.totals.memory, info.memory or self.totals.memory) if info else self.totals.memory
-        return Totals(cores=cores, memory=memory, disk=self.totals.disk)
+        info, totals = run.info, self.totals
+        if info is None or not (info.cores or info.memory or info.disk):
+            return totals
+        return Totals(
+            cores=min(totals.cores, info.cores or totals.cores),
+            memory=min(totals.memory, info.memory or totals.memory),
+            disk=min(totals.disk, info.disk or totals.disk),
+            devices=totals.devices,
+        )
+
+    # Queues ---------------------------------------------------------------------------------------------------
 
     def add(self, task: Task, *, first: bool = False) -> None:
-        """Queue an attempt; `first`: before all others of its shape, since it had its turn already."""
+        """Queue an attempt; `first`: before all others of its line, since it had its turn already."""
         run = task.run
-        queue = run.queues.get(task.shape)
+        queue = run.queues.get(task.line)
         if queue is None:
-            queue = run.queues[task.shape] = deque()
+            queue = run.queues[task.line] = deque()
         if first:
             queue.appendleft(task)
         else:
@@ -105,100 +80,174 @@ class Admission:
         if run.waiting == 0:
             self._turns.append(run)
         run.waiting += 1
-        self.waiting += 1
+        self._queued += 1
+
+    def inherit(self, task: Task, now: float) -> None:
+        """An attempt takes the place of one that has just released it, unless a place is held for another."""
+        if self._starved(now) is not None or not self.fits(task.run, task.shape):
+            self.add(task, first=True)
+        else:
+            self.reserve(task, now)
+            self._inherited.append(task)
 
     def remove(self, task: Task) -> None:
         """Take an attempt out of the queue again."""
-        queue = task.run.queues[task.shape]
+        if task in self._inherited:
+            self._inherited.remove(task)
+            self.release(task)
+            return
+        queue = task.run.queues[task.line]
         queue.remove(task)
         self._removed(task, queue)
 
     def _removed(self, task: Task, queue: deque[Task]) -> None:
         if not queue:
-            del task.run.queues[task.shape]
-            self._passed.pop((task.run, task.shape), None)
-        self.waiting -= 1
+            del task.run.queues[task.line]
+            self._passed.pop((task.run, task.line), None)
+        self._queued -= 1
         task.run.waiting -= 1
         if task.run.waiting == 0:
             self._turns.remove(task.run)
 
     def others_wait(self, run: Run) -> bool:
         """Does another run have attempts waiting?"""
-        return self.waiting > run.waiting
+        return self._queued > run.waiting
+
+    # Whose turn it is -----------------------------------------------------------------------------------------
 
     def next(self, now: float) -> Task | None:
         """The attempt that is to start now, with its resources reserved unless it goes ahead into a warm worker."""
-        starved = self._starved(now)
-        if starved is not None and self.fits(*starved):
-            return self._start(*starved)
-        if starved is not None and not self._fits_host(starved[1]):
-            return None
-        held = starved[0] if starved is not None else None  # by its own limits: others may go on
-        passed: list[tuple[Run, Shape]] = []
+        if self._inherited:
+            return self._inherited.popleft()
+        held = self._starved(now)
+        if held is not None and self.fits(held[0], held[1].shape):
+            return self._start(*held, now)
+        passed: list[tuple[Run, Line]] = []
         for _ in range(len(self._turns)):
             run = self._turns[0]
             self._turns.rotate(-1)
-            found = self._next_of(run, passed) if run is not held else None
+            found = self._next_of(run, held, passed, now)
             if found is not None:
                 for each in passed:
                     self._passed.setdefault(each, now)
                 return found
         return None
 
-    def _starved(self, now: float) -> tuple[Run, Shape] | None:
-        """What has been passed over for too long, by others of its run or of other runs."""
-        for each, since in self._passed.items():
-            if now - since > PATIENCE and not self.short(*each):
-                return each
+    def _next_of(
+        self, run: Run, held: tuple[Run, Line] | None, passed: list[tuple[Run, Line]], now: float
+    ) -> Task | None:
+        for line in _in_order(run):
+            if self.fits(run, line.shape):
+                if held is None:
+                    return self._start(run, line, now)
+                if self._may_pass(held, run, line, now):
+                    return self._start(run, line, now)
+                if self._fits_beside(held, run, line.shape):
+                    task = self._start(run, line, now)
+                    self._beside[task] = None
+                    return task
+            elif line.shape.pool and held is None and not self.others_wait(run) and self._room_in_pool(run, line.shape):
+                return self._take(run, line)
+            passed.append((run, line))
         return None
 
-    def _next_of(self, run: Run, passed: list[tuple[Run, Shape]]) -> Task | None:
-        queues = run.queues
-        order = list(queues) if len(queues) < 2 else sorted(queues, key=lambda shape: queues[shape][0].queued_at)
-        for shape in order:
-            if self.fits(run, shape):
-                return self._start(run, shape)
-            if shape.pool and not self.others_wait(run) and self._room_in_pool(run, shape):
-                return self._take(run, shape)
-            passed.append((run, shape))
-        return None
-
-    def _start(self, run: Run, shape: Shape) -> Task:
-        task = self._take(run, shape)
-        self.reserve(task)
+    def _start(self, run: Run, line: Line, now: float) -> Task:
+        task = self._take(run, line)
+        self.reserve(task, now)
         return task
 
-    def _take(self, run: Run, shape: Shape) -> Task:
-        queue = run.queues[shape]
+    def _take(self, run: Run, line: Line) -> Task:
+        queue = run.queues[line]
         task = queue.popleft()
-        self._passed.pop((run, shape), None)
+        self._passed.pop((run, line), None)
         self._removed(task, queue)
         return task
+
+    # Places that are held -------------------------------------------------------------------------------------
+
+    def _starved(self, now: float) -> tuple[Run, Line] | None:
+        """What has been passed for too long, by others of its run or of other runs."""
+        found = None
+        for each, since in self._passed.items():
+            if now - since > PATIENCE and not self.short(each[0], each[1].shape):
+                found = each
+                break
+        if found != self._held:
+            self._held = found
+            self._beside.clear()
+        return found
+
+    def _may_pass(self, held: tuple[Run, Line], run: Run, line: Line, now: float) -> bool:
+        """Does this one, whose room there is, do no harm to the one for which a place is held?"""
+        if run is held[0] and line.priority > held[1].priority:
+            return True
+        if run is not held[0] and self._fits_host(held[1].shape):  # that waits for its own run's limits
+            return True
+        return line.walltime > 0 and now + line.walltime <= self._begins(*held, now)
+
+    def _begins(self, run: Run, line: Line, now: float) -> float:
+        """When this one can start at the latest, as far as that is known; else infinite."""
+        left = dict(self._ends)
+        for task, end in sorted(self._ends.items(), key=lambda each: each[1]):
+            del left[task]
+            if self._fits_with(left, run, line.shape):
+                return max(end, now)
+        return math.inf
+
+    def _fits_beside(self, held: tuple[Run, Line], run: Run, shape: Shape) -> bool:
+        """Is there room for it and the one that has been passed, once all else has ended?"""
+        own = [held[1].shape, *([shape] if run is held[0] else [])]
+        return self._fits_with(self._beside, held[0], *own) and self._enough(self._beside, held[1].shape, shape)
+
+    def _fits_with(self, running: Iterable[Task], run: Run, *shapes: Shape) -> bool:
+        """Is there room for these of a run, on the host and within its limits, when nothing runs but that?"""
+        running = list(running)
+        limits = self.limits(run)
+        own = [task.shape for task in running if task.run is run]
+        return (
+            self._enough(running, *shapes)
+            and sum(each.cores for each in (*own, *shapes)) <= limits.cores + _TINY
+            and sum(each.memory for each in (*own, *shapes)) <= limits.memory
+            and sum(each.disk for each in (*own, *shapes)) <= limits.disk
+        )
+
+    def _enough(self, running: Iterable[Task], *shapes: Shape) -> bool:
+        running = list(running)
+        every = [*shapes, *(task.shape for task in running)]
+        taken = {device for task in running for device in task.devices}
+        wanted = [each for shape in shapes for each in shape.accelerators]
+        return (
+            sum(each.cores for each in every) <= self.totals.cores + _TINY
+            and sum(each.memory for each in every) <= self.totals.memory
+            and sum(each.disk for each in every) <= self.totals.disk
+            and (not wanted or choose(set(self.totals.devices) - taken, wanted) is not None)
+        )
+
+    # What there is --------------------------------------------------------------------------------------------
 
     def short(self, run: Run, shape: Shape) -> str:
         """What is short for good; empty if attempts of this shape can be given their place."""
         limits = self.limits(run)
-        found = []
-        if shape.cores > limits.cores + _TINY:
-            found.append(f"cores: wanted {shape.cores:g}, available {limits.cores:g}")
-        if shape.memory > limits.memory:
-            found.append(f"memory: wanted {shape.memory} bytes, available {limits.memory}")
-        if shape.disk > limits.disk:
-            found.append(f"disk: wanted {shape.disk} bytes, available {limits.disk}")
-        return "; ".join(found)
+        wanted = Resources(shape.cores, shape.memory, shape.disk, accelerators=shape.accelerators)
+        return fits(wanted, Capacity(limits.cores, limits.memory, limits.disk, accelerators=counted(limits.devices)))
 
     def fits(self, run: Run, shape: Shape) -> bool:
         """Is there room now, on the host and within what the run may use?"""
         if not self._fits_host(shape):
             return False
         limits = self.limits(run)
-        return run.cores + shape.cores <= limits.cores + _TINY and run.memory + shape.memory <= limits.memory
+        return (
+            run.cores + shape.cores <= limits.cores + _TINY
+            and run.memory + shape.memory <= limits.memory
+            and run.disk + shape.disk <= limits.disk
+        )
 
     def _fits_host(self, shape: Shape) -> bool:
         return (
             self.cores + shape.cores <= self.totals.cores + _TINY
             and self.memory + shape.memory <= self.totals.memory
             and self.disk + shape.disk <= self.totals.disk
+            and (not shape.accelerators or choose(self.free, shape.accelerators) is not None)
         )
 
     def waits_for(self, run: Run, shape: Shape) -> str:
@@ -210,22 +259,52 @@ class Admission:
             found.append(f"cores: {shape.cores:g} wanted, {max(free, 0):g} of {limits.cores:g} free")
         room = min(self.totals.memory - self.memory, limits.memory - run.memory)
         if shape.memory > room:
-            found.append(f"memory: {shape.memory} bytes wanted, {max(room, 0)} of {limits.memory} free")
-        space = self.totals.disk - self.disk
+            found.append(f"memory: {_wanted(shape.memory, room, limits.memory)}")
+        space = min(self.totals.disk - self.disk, limits.disk - run.disk)
         if shape.disk > space:
-            found.append(f"disk: {shape.disk} bytes wanted, {max(space, 0)} of {limits.disk} free")
+            found.append(f"disk: {_wanted(shape.disk, space, limits.disk)}")
+        if shape.accelerators and choose(self.free, shape.accelerators) is None:
+            there = f"{shown(counted(self.free))} of {shown(counted(self.totals.devices))} free"
+            found.append(f"accelerators: {shown(shape.accelerators)} wanted, {there}")
         return "; ".join(found)
 
-    def reserve(self, task: Task) -> None:
+    # Promises -------------------------------------------------------------------------------------------------
+
+    def reserve(self, task: Task, now: float) -> None:
         """Promise an attempt what it asks for."""
         self._change(task, 1)
+        task.devices = self._devices(task)
+        self.free.difference_update(task.devices)
+        self._ends[task] = now + (task.attempt.resources.walltime or math.inf)
         task.reserved = True
+
+    def _devices(self, task: Task) -> tuple[Device, ...]:
+        if not task.shape.accelerators:
+            return ()
+        found = choose(self.free, task.shape.accelerators)
+        assert found is not None, "nothing is reserved that does not fit"
+        return found
 
     def release(self, task: Task) -> None:
         """Take a promise back."""
         if task.reserved:
             self._change(task, -1)
+            self.free.update(task.devices)
+            self._ends.pop(task, None)
+            self._beside.pop(task, None)
+            task.devices = ()
             task.reserved = False
+
+    def hand_on(self, task: Task, following: Task, now: float) -> None:
+        """The promise is now one to another attempt of the same shape and run."""
+        if task.reserved:
+            following.reserved, task.reserved = True, False
+            following.devices, task.devices = task.devices, ()
+            self._ends.pop(task, None)
+            self._ends[following] = now + (following.attempt.resources.walltime or math.inf)
+            if task in self._beside:
+                del self._beside[task]
+                self._beside[following] = None
 
     def _change(self, task: Task, sign: int) -> None:
         shape, run = task.shape, task.run
@@ -234,3 +313,16 @@ class Admission:
         self.disk += sign * shape.disk
         run.cores += sign * shape.cores
         run.memory += sign * shape.memory
+        run.disk += sign * shape.disk
+
+
+def _in_order(run: Run) -> list[Line]:
+    """The lines of a run as they come to their turn."""
+    queues = run.queues
+    if len(queues) < 2:
+        return list(queues)
+    return sorted(queues, key=lambda line: (-line.priority, queues[line][0].queued_at))
+
+
+def _wanted(wanted: int, free: int, of: int) -> str:
+    return f"{format_size(wanted)} wanted, {format_size(max(free, 0))} of {format_size(of)} free"

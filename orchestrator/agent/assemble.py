@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orch.agent.admission import Admission, host_totals
+from orch.agent.admission import Admission
 from orch.agent.core import Agent
+from orch.agent.epilogues import Epilogues
 from orch.agent.execution import Execution
 from orch.agent.journal import Journal
 from orch.agent.linux import boot_id
 from orch.agent.loop import Loop
 from orch.agent.monitor import Monitor
-from orch.agent.paths import agent_directory, host_name, is_copy
+from orch.agent.paths import agent_directory, deferred_directory, host_name, is_copy
 from orch.agent.ports import Parts
 from orch.agent.processes import end_marked, kill_if_started_about
 from orch.agent.rooms import Rooms
@@ -25,6 +26,7 @@ from orch.agent.sockets import Doorkeeper, SocketStream
 from orch.agent.storage import StoredFile
 from orch.agent.tags import agent_name
 from orch.agent.templates import Templates
+from orch.agent.totals import host_totals
 from orch.agent.workers import Workers
 from orch.bus.errors import LogTrouble
 from orch.bus.files import REAL
@@ -66,6 +68,7 @@ def assemble(store: str, runtime: str, listening: socket.socket, linger: float) 
         store_is_there=same_directory(store),
     )
     agent = execution.listener = Agent(parts)
+    execution.epilogues.recover()
 
     def accept(end: socket.socket) -> None:
         stream = SocketStream(loop, end)
@@ -90,6 +93,7 @@ def _execution(loop: Loop, rooms: Rooms, store: str, runtime: str, name: str, ho
     execution = Execution(loop, FileStore(store), rooms, agent=name, host=host)
     totals = host_totals(runtime)
     execution.templates = Templates(loop, execution, name, store)
+    execution.epilogues = Epilogues(loop, name, store, deferred_directory(store, host))
     execution.workers = Workers(execution.templates, most_idle=max(2, int(totals.cores)))
     execution.admission = Admission(totals, execution.workers.room)
     return execution

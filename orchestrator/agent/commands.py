@@ -44,7 +44,7 @@ class Commands:
         Raises `CannotStart`, and `OSError` if it is the agent that cannot (no processes left, disk full …).
         """
         spec = _spec(blob_bytes(self._store, attempt.body, verify=True))
-        given = {**environment, **spec.env, "TMPDIR": scratch, NAME: tag_of(self._agent, attempt.key)}
+        given = {**environment, **spec.env, **attempt.env, "TMPDIR": scratch, NAME: tag_of(self._agent, attempt.key)}
         directory = _enter(scratch, spec.cwd)
         try:
             program = self._program(spec.argv[0], given.get("PATH", os.defpath))

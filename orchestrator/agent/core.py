@@ -9,9 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 
+import msgspec
+
 from orch.adapters.contract import Finished, Queued, RunInfo, Started, Unknown, Update
 from orch.agent import protocol
+from orch.agent.chains import Chains, has_values, passes_on, with_value
 from orch.agent.connections import Connection, Stream
+from orch.agent.devices import counted
 from orch.agent.journal import Accepted, Acknowledged, Begun, Ended
 from orch.agent.model import Phase, Run, Shape, Task, template_key
 from orch.agent.ports import Parts, Timer
@@ -41,6 +45,7 @@ class Agent:
         self._runs: dict[str, Run] = {}
         self._epochs: dict[str, int] = {}
         self._tasks: dict[str, Task] = {}
+        self._chains = Chains()
         self._fresh: dict[Run, list[str]] = {}
         self._connections: dict[Connection, None] = {}  # in the order in which they came
         self._sync = False
@@ -74,8 +79,15 @@ class Agent:
         if left:
             self._parts.complain(f"these processes of an earlier agent cannot be ended: {left}")
         rebooted = self._journal.boot != self._parts.boot
+        void: set[str] = set()
         for key, entry in list(self._journal.outstanding.items()):
             outcome = entry.outcome
+            before = self._journal.outstanding.get(entry.after)
+            ended = before.outcome if before is not None else None
+            if outcome is None and (entry.after in void or (ended is not None and not passes_on(ended))):
+                void.add(key)  # a link of a chain, as its leader knows
+                self._journal.stage(Acknowledged([key]))
+                continue
             if outcome is None:
                 if entry.pid and not rebooted:
                     self._parts.leftovers.end_started_about(entry.pid, entry.since)
@@ -123,6 +135,11 @@ class Agent:
             case protocol.Cancel(keys):
                 for key in keys:
                     self._cancel(run, key)
+            case protocol.StopServices(keys):
+                for key in keys:
+                    self._stop_service(run, key)
+            case protocol.Limit():
+                self._limit(run, connection, message)
             case protocol.Acknowledge(keys):
                 self._acknowledge(run, keys)
             case protocol.Find(keys, ask):
@@ -162,8 +179,19 @@ class Agent:
         run.room = room
         run.template = _template_part(info, room)
         connection.run = run
+        connection.send(self._welcome(run))
+
+    def _welcome(self, run: Run) -> protocol.Welcome:
         limits = self._admission.limits(run)
-        connection.send(protocol.Welcome(self._parts.pid, self._parts.host, limits.cores, limits.memory, limits.disk))
+        return protocol.Welcome(
+            self._parts.pid, self._parts.host, limits.cores, limits.memory, limits.disk, counted(limits.devices)
+        )
+
+    def _limit(self, run: Run, connection: Connection, wanted: protocol.Limit) -> None:
+        """What runs goes on, and what waits for more than there is now may wait for another change."""
+        assert run.info is not None  # it has said hello
+        run.info = msgspec.structs.replace(run.info, cores=wanted.cores, memory=wanted.memory, disk=wanted.disk)
+        connection.send(self._welcome(run))
 
     def _run(self, name: str) -> Run:
         return self._runs.setdefault(name, Run(name))
@@ -177,31 +205,55 @@ class Agent:
     def _submit(self, run: Run, attempts: list[Attempt]) -> None:
         new = []
         for attempt in attempts:
-            known = self._standing(run, attempt.key)
-            if known is not None:
-                self._tell(run, known)
-            elif not self._ending:
+            known = self._standings(run, attempt.key)
+            if known:
+                self._tell(run, *known)
+            elif not self._ending and not self._void(run, attempt):
                 self._queue(run, attempt)
                 new.append(attempt.key)
         if new:
             self._fresh.setdefault(run, []).extend(new)
-            self._journal.stage(Accepted(run.name, run.epoch, new))
+            after = {each.key: each.after for each in attempts if each.after}
+            self._journal.stage(Accepted(run.name, run.epoch, new, after))
 
     def _queue(self, run: Run, attempt: Attempt) -> None:
-        wanted = attempt.resources
-        pool = template_key(run, attempt) if attempt.form == "pool" else ""
-        shape = Shape(wanted.cores, wanted.memory, wanted.disk, pool)
-        task = Task(attempt, run, shape, queued_at=self._parts.monotonic())
+        if attempt.form == "pool" and attempt.resources.accelerators:
+            attempt = msgspec.structs.replace(attempt, form="fork")  # a warm worker would keep the device in use
+        task = Task(attempt, run, _shape(run, attempt), queued_at=self._parts.monotonic())
         run.tasks[attempt.key] = self._tasks[attempt.key] = task
+        before = run.tasks.get(attempt.after)
+        if before is not None and before.live and not self._chains.has(before.key):
+            self._chains.add(task, before)
+            return
+        if before is not None and before.outcome is not None:
+            task.attempt = with_value(attempt, before.attempt, before.outcome)
         self._admission.add(task)
-        short = self._admission.short(run, shape)
+        short = self._admission.short(run, task.shape)
         if short:
             self._execution.stop(task, Reason.ERROR, f"it asks for more than there is: {short}")
+        elif attempt.after and not has_values(task.attempt):
+            self._execution.stop(task, Reason.LOST, f"what it was chained to ({attempt.after}) is not here any more")
+
+    def _void(self, run: Run, attempt: Attempt) -> bool:
+        """Is it a link of a chain that has ended already, as its leader will see?"""
+        before = run.tasks.get(attempt.after)
+        outcome = run.kept.get(attempt.after) if before is None else before.outcome
+        return outcome is not None and not passes_on(outcome)
 
     def _cancel(self, run: Run, key: str) -> None:
         task = run.tasks.get(key)
         if task is not None and task.live:
+            if task.phase is Phase.LINKED:
+                self._chains.remove(task)
+                self._admission.add(task)
             self._execution.stop(task, Reason.KILLED, "ended on request")
+        elif task is None and key not in run.kept:
+            self._tell(run, Unknown(key))
+
+    def _stop_service(self, run: Run, key: str) -> None:
+        task = run.tasks.get(key)
+        if task is not None and task.live:
+            self._execution.dismiss(task)
         elif task is None and key not in run.kept:
             self._tell(run, Unknown(key))
 
@@ -222,16 +274,25 @@ class Agent:
         for key in keys:
             if key in run.tasks:
                 run.tasks[key].unwanted = False
-            self._tell(run, self._standing(run, key) or Unknown(key, ask))
+            self._tell(run, *(self._standings(run, key) or [Unknown(key, ask)]))
 
     def _drop(self, run: Run, key: str) -> None:
         """Nobody wants this attempt: end it, and forget it."""
         task = run.tasks.get(key)
-        if task is not None and task.live:
+        if task is not None and task.phase is Phase.LINKED:
+            self._chains.remove(task)
+            self._forget_links(run, [task, *self._chains.void(self._chains.next(key))])
+        elif task is not None and task.live:
             task.unwanted = True
             self._execution.stop(task, Reason.KILLED, "its leader does not know it")
         else:
             self._acknowledge(run, [key])
+
+    def _standings(self, run: Run, key: str) -> list[Update]:
+        """Where an attempt stands, and of a service its credentials; nothing if nobody has heard of it."""
+        standing = self._standing(run, key)
+        up = run.tasks[key].up if isinstance(standing, Started) else None
+        return [each for each in (standing, up) if each is not None]
 
     def _standing(self, run: Run, key: str) -> Update | None:
         """Where an attempt stands; None if nobody has heard of it."""
@@ -259,6 +320,8 @@ class Agent:
         if task.phase is Phase.HANDED:
             behind = task.attempt.form == "pool" and task.place is not None
             return "waits behind another in a warm worker" if behind else "its workflow is being imported"
+        if task.phase is Phase.LINKED:
+            return f"waits for {task.attempt.after}, in whose place it is to run"
         if task.phase is not Phase.QUEUED:
             return ""
         short = self._admission.waits_for(task.run, task.shape)
@@ -278,6 +341,8 @@ class Agent:
 
     def noted(self, task: Task, note: Note) -> None:
         """It said something."""
+        if note.kind == "up":
+            task.up = note
         self._tell(task.run, note)
 
     def finished(self, task: Task, outcome: Outcome) -> None:
@@ -288,13 +353,34 @@ class Agent:
             self._acknowledge(run, [task.key])
         else:
             self._tell(run, Finished(task.key, outcome))
+        self._go_on(task, outcome)
         if run.connection is None:
             self._sync = True
             self._forget(run)
 
-    def _tell(self, run: Run, update: Update) -> None:
+    def _go_on(self, task: Task, outcome: Outcome) -> None:
+        """Have what is chained after this one run in its place, or forget it."""
+        link = self._chains.next(task.key)
+        if link is None:
+            return
+        if passes_on(outcome) and not task.unwanted:
+            link.attempt = with_value(link.attempt, task.attempt, outcome)
+            self._admission.inherit(link, self._parts.monotonic())
+        else:
+            self._forget_links(task.run, self._chains.void(link), tell=task.unwanted)
+
+    def _forget_links(self, run: Run, links: list[Task], *, tell: bool = False) -> None:
+        """These are void. `tell` a leader that wants them all the same: it will ask."""
+        for each in links:
+            run.tasks.pop(each.key, None)
+            self._tasks.pop(each.key, None)
+            if tell:
+                self._tell(run, Unknown(each.key))
+        self._journal.stage(Acknowledged([each.key for each in links]))
+
+    def _tell(self, run: Run, *updates: Update) -> None:
         if run.connection is not None:
-            run.connection.updates.append(update)
+            run.connection.updates.extend(updates)
 
     # The end of each turn -------------------------------------------------------------------------------------
 
@@ -303,7 +389,7 @@ class Agent:
         self._execution.sweep()
         if self._ending:
             for task in list(self._tasks.values()):
-                if task.live:
+                if task.live and task.phase is not Phase.LINKED:
                     self._execution.stop(task, Reason.LOST, "its agent was told to end")
         self._write_journal()  # what was accepted is known to the next agent before it can do this one any harm
         if self._trouble:
@@ -323,7 +409,10 @@ class Agent:
                 self._execution.stop(task, Reason.ERROR, f"the agent's journal cannot be written: {self._trouble}")
 
     def _schedule(self) -> None:
+        """Nothing starts before it is done what earlier attempts have deferred to their end."""
         now = self._parts.monotonic()
+        if self._execution.catching_up:
+            return
         while self._admission.waiting and (task := self._admission.next(now)) is not None:
             self._execution.start(task)
 
@@ -332,7 +421,7 @@ class Agent:
         for run, keys in self._fresh.items():
             for key in keys:
                 task = run.tasks.get(key)
-                if task is not None and task.phase in {Phase.QUEUED, Phase.HANDED}:
+                if task is not None and task.phase in {Phase.LINKED, Phase.QUEUED, Phase.HANDED}:
                     self._tell(run, Queued(key, key))
         self._fresh.clear()
 
@@ -368,6 +457,12 @@ class Agent:
             self._parts.complain(f"the store {self._parts.store} was moved or deleted: its attempts are ended")
             self.end()
         self._loop.after(RETIRE, self._retire)
+
+
+def _shape(run: Run, attempt: Attempt) -> Shape:
+    wanted = attempt.resources
+    pool = template_key(run, attempt) if attempt.form == "pool" else ""
+    return Shape(wanted.cores, wanted.memory, wanted.disk, pool, wanted.accelerators)
 
 
 def _template_part(info: RunInfo, room: Room) -> str:

@@ -12,12 +12,13 @@ import time
 
 import msgspec
 
-from orch.agent import processes
+from orch.agent import devices, processes
 from orch.agent.admission import Admission
 from orch.agent.commands import CannotStart, Commands
+from orch.agent.epilogues import Epilogues
 from orch.agent.loop import Loop
 from orch.agent.model import Phase, Task, template_key
-from orch.agent.outcomes import conclude, utc_now, verdict_of_fork, verdict_of_status
+from orch.agent.outcomes import add_usage, conclude, of_program, utc_now, verdict_of_fork, verdict_of_status
 from orch.agent.ports import Listener
 from orch.agent.rooms import Rooms
 from orch.agent.tags import tag_of
@@ -32,6 +33,12 @@ from orch.work.surroundings import scratch_name
 STUBBORN = 10.0
 """Seconds after which an attempt counts as ended although something of it cannot be killed (a hung disk, mostly)."""
 
+
+GRACE = 10.0
+"""Seconds for which a service that is up may stop by itself before it is killed."""
+
+GENTLE = {Reason.KILLED, Reason.MAXJOBDURATION}
+"""Ends before which a service may stop by itself."""
 
 LOOKS = 25
 """How often a process without an environment is looked at again, some milliseconds apart."""
@@ -59,11 +66,13 @@ class Execution:
         self.templates: Templates
         self.workers: Workers
         self.admission: Admission
+        self.epilogues: Epilogues
         self.tasks: dict[str, Task] = {}
         self._pids: dict[int, Task] = {}
         self._marks: dict[str, Task] = {}
         self._ending: dict[str, Task] = {}
         self._strays: dict[int, Stray] = {}
+        self._owners: dict[int, Task] = {}  # of strangers, as far as their marks were seen
         self._sweep_wanted = False
 
     # Starting -------------------------------------------------------------------------------------------------
@@ -71,6 +80,9 @@ class Execution:
     def start(self, task: Task) -> None:
         """Start an attempt whose turn it is."""
         task.phase = Phase.HANDED
+        mask = devices.mask(self.admission.totals.devices, task.devices)
+        if mask:
+            task.attempt = msgspec.structs.replace(task.attempt, env={**task.attempt.env, **mask})
         self.tasks[task.key] = task
         self._marks[tag_of(self._agent, task.key)] = task
         try:
@@ -98,7 +110,7 @@ class Execution:
             task.capture = task.run.space.captures.take(attempt.max_log)
             self.templates.fork(template, task)
         elif template.failed:
-            self.not_started(task, template.failed)
+            self.not_started(task, template.failed, template.fault)
         elif self.workers.give(task, template):
             self.hired(task.place)  # type: ignore[arg-type] # `give` has set it
 
@@ -111,14 +123,20 @@ class Execution:
         task.pid = pid
         task.started_at = time.monotonic()
         task.since = utc_now()
-        walltime = task.attempt.resources.walltime
-        if walltime:
-            task.timer = self._loop.after(
-                walltime, lambda: self.stop(task, Reason.MAXJOBDURATION, f"ran longer than {walltime:g} s")
-            )
+        self._set_timer(task)
         self.listener.started(task)
         if task.kill is not None:
             self._kill(task)
+
+    def _set_timer(self, task: Task) -> None:
+        """For the end of its wall time, or the one that was meant for it."""
+        walltime, doom = task.attempt.resources.walltime, task.attempt.doom
+        if doom and not 0 < walltime < doom:
+            task.timer = self._loop.after(doom, lambda: self.stop(task, Reason.LOST, "killed on purpose: --chaos"))
+        elif walltime:
+            task.timer = self._loop.after(
+                walltime, lambda: self.stop(task, Reason.MAXJOBDURATION, f"ran longer than {walltime:g} s")
+            )
 
     # Ending on request ----------------------------------------------------------------------------------------
 
@@ -130,12 +148,23 @@ class Execution:
         if task.phase is Phase.QUEUED:
             self.admission.remove(task)
             self._over(task)
+        elif task.phase is Phase.RUNNING and task.up is not None and task.verdict is None and reason in GENTLE:
+            task.farewell = True
+            self.dismiss(task)
+            self._loop.after(GRACE, lambda: self._kill(task) if task.phase is Phase.RUNNING else None)
         elif task.phase is Phase.RUNNING:
             self._kill(task)
         elif self.templates.withdraw(task):
             self._over(task)
         elif isinstance(task.place, Hired) and task.place.inflight[0] is not task:
             self._take_back(task.place)
+
+    def dismiss(self, task: Task) -> None:
+        """Tell a service to stop by itself. One that is not up yet finds it said when it is."""
+        task.dismissed = True
+        if task.signal is not None:
+            task.signal.close()
+            task.signal = None
 
     def _kill(self, task: Task) -> None:
         if task.pid in self._pids:
@@ -185,9 +214,9 @@ class Execution:
         if worker.pid and worker.inflight and worker.inflight[0].phase is Phase.HANDED:
             self._began(worker.inflight[0], worker.pid)
 
-    def not_started(self, task: Task, message: str) -> None:
+    def not_started(self, task: Task, message: str, reason: Reason) -> None:
         """The template could not do it."""
-        self._refuse(task, Reason.ERROR, message)
+        self._refuse(task, reason, message)
 
     def said(self, note: Note) -> None:
         """An attempt said something."""
@@ -203,16 +232,19 @@ class Execution:
         task.verdict = outcome
         if isinstance(task.place, Hired):
             worker = task.place
-            task.usage = outcome.usage
+            add_usage(task, outcome.usage)
             following = self.workers.done(task, outcome.usage.wall)
+            if following is not None:
+                self.admission.hand_on(task, following, time.monotonic())
             self._over(task)
             if following is not None:
                 self._began(following, worker.pid)
 
-    def gone(self, holder: Task | Worker, status: int | None, user: float, system: float) -> None:
+    def gone(self, holder: Task | Worker, status: int | None, usage: Usage) -> None:
         """A fork or a worker has ended."""
         if isinstance(holder, Task):
-            holder.usage = Usage(user=user, system=system)
+            self._suspect(holder, status)
+            add_usage(holder, usage)
             holder.verdict = holder.verdict or verdict_of_fork(holder.key, status)
             self._over(holder)
             return
@@ -223,23 +255,32 @@ class Execution:
         for task in reversed(behind):
             self._requeue(task)
         for task in taken:
+            self._suspect(task, status)
             task.verdict = verdict_of_fork(task.key, status)
             task.capture = holder.capture if task is taken[0] else None
             self._over(task)
         if not taken:
             holder.capture.close()
 
-    def child_ended(self, pid: int, status: int, user: float, system: float) -> None:
+    def _suspect(self, task: Task, status: int | None) -> None:
+        """It was lost with its template, which it may have killed: the next time it gets one of its own."""
+        if status is None and task.phase is Phase.RUNNING:
+            task.run.suspects.add(task.attempt.job)
+
+    def child_ended(self, pid: int, status: int, usage: Usage) -> None:
         """A child of the agent has ended."""
         self._sweep_wanted = True
         task = self._pids.pop(pid, None)
         if task is not None:
-            task.usage = Usage(user=user, system=system)
+            add_usage(task, of_program(usage))
             task.verdict = verdict_of_status(task.key, status)
             self._over(task)
-        elif not self._rooms.child_ended(pid, status):
-            self.templates.child_ended(pid, status)
+        elif not self._rooms.child_ended(pid, status) and not self.epilogues.child_ended(pid, status):
+            self.templates.child_ended(pid, status, usage)
             self._strays.pop(pid, None)
+            owner = self._owners.pop(pid, None)
+            if owner is not None:
+                add_usage(owner, of_program(usage))
 
     # The end --------------------------------------------------------------------------------------------------
 
@@ -262,9 +303,20 @@ class Execution:
             return
         now = time.monotonic()
         for task in list(self._ending.values()):
-            if task.key not in held or now - task.ended_at > STUBBORN:
+            if (task.key not in held or now - task.ended_at > STUBBORN) and not self._defers(task):
                 del self._ending[task.key]
                 self._finish(task)
+
+    def _defers(self, task: Task) -> bool:
+        """Is something to be done, or being done, that the attempt has deferred to its end?"""
+        if task.deferring:
+            return self.epilogues.holds(task.key)
+        if not task.started_at or task.attempt.form == "command" or not self.epilogues.wanted(task):
+            return False
+        task.deferring = True
+        if task.capture is None:
+            task.epilogue = task.run.space.captures.take(task.attempt.max_log)
+        return self.epilogues.begin(task)
 
     def _kill_leftovers(self) -> set[str]:
         """Kill strangers among our children that belong to no live attempt; the ended ones that may have some."""
@@ -272,6 +324,8 @@ class Execution:
         for pid in self.strangers():
             mark = processes.tag(pid)
             task = self._marks.get(mark)
+            if task is not None:
+                self._owners[pid] = task
             if not mark.startswith(f"{self._agent}:"):
                 held |= self._judge_unmarked(pid)
             elif task is None or task.phase is Phase.ENDING:
@@ -311,15 +365,19 @@ class Execution:
 
     def strangers(self) -> list[int]:
         """Our children that we have not started: orphans that we were given."""
-        known = (self._pids, self.templates.pids, self.templates.holders)
+        known = (self._pids, self.templates.pids, self.templates.holders, self.epilogues.pids)
         unknown = [pid for pid in processes.own_children() if not any(pid in each for each in known)]
         return [pid for pid in unknown if not self._rooms.is_helper(pid)] if unknown else unknown
 
     def _finish(self, task: Task) -> None:
+        self.dismiss(task)
         outcome = conclude(task, self._store, self._host)
         if task.capture is not None:
             task.run.space.captures.give_back(task.capture, reuse=not task.left_behind)
             task.capture = None
+        if task.epilogue is not None:
+            task.epilogue.close()
+            task.epilogue = None
         if task.scratch:
             task.run.space.scratch.remove(task.scratch)
         self.admission.release(task)
@@ -338,7 +396,12 @@ class Execution:
     @property
     def idle(self) -> bool:
         """Is nothing running, and nothing on its way?"""
-        return not self.tasks and not self._ending
+        return not self.tasks and not self._ending and not self.catching_up
+
+    @property
+    def catching_up(self) -> bool:
+        """Is it still being done what attempts of an earlier agent have deferred to their end?"""
+        return self.epilogues.catching_up
 
     def pids_of(self, task: Task) -> list[int]:
         """The processes of a running attempt, orphans of it that are our children among them."""
@@ -346,6 +409,7 @@ class Execution:
         mark = tag_of(self._agent, task.key)
         for pid in self.strangers():
             if processes.tag(pid) == mark:
+                self._owners[pid] = task
                 found.extend(processes.tree(pid))
         return list(dict.fromkeys(found))
 

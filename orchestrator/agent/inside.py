@@ -49,9 +49,10 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class ImportFailed(msgspec.Struct, frozen=True, tag="import-failed"):
-    """The workflow cannot be imported: the template ends."""
+    """The workflow cannot be imported: the template ends. `ours`: the bundle cannot be read."""
 
     message: str
+    ours: bool = False
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):
@@ -71,12 +72,13 @@ class Hired(msgspec.Struct, frozen=True, tag="hired"):
 
 
 class Exited(msgspec.Struct, frozen=True, tag="exited"):
-    """A child of the template has ended, with this status (wait(2)) and CPU seconds."""
+    """A child of the template has ended, with this status (wait(2)), CPU seconds, and peak of resident bytes."""
 
     pid: int
     status: int
     user: float
     system: float
+    memory: int = 0
 
 
 class Left(msgspec.Struct, frozen=True, tag="left"):

@@ -30,11 +30,12 @@ class Booted(msgspec.Struct, frozen=True, tag="booted"):
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):
-    """Attempts were taken on."""
+    """Attempts were taken on. `after`: of a link of a chain, what it runs in the place of."""
 
     run: str
     epoch: int
     keys: list[str]
+    after: dict[str, str] = {}
 
 
 class Begun(msgspec.Struct, frozen=True, tag="started"):
@@ -68,6 +69,7 @@ class Entry(msgspec.Struct):
 
     run: str
     epoch: int
+    after: str = ""
     pid: int = 0
     since: float = 0.0
     outcome: Outcome | None = None
@@ -103,7 +105,7 @@ class Journal:
                 self.boot = record.boot
             case Accepted():
                 for key in record.keys:
-                    self.outstanding[key] = Entry(run=record.run, epoch=record.epoch)
+                    self.outstanding[key] = Entry(record.run, record.epoch, record.after.get(key, ""))
             case Begun():
                 entry = self.outstanding.get(record.key)
                 if entry is not None:
@@ -169,7 +171,7 @@ class Journal:
     def _all(self) -> Iterator[Record]:
         yield self._opened
         for key, entry in self.outstanding.items():
-            yield Accepted(run=entry.run, epoch=entry.epoch, keys=[key])
+            yield Accepted(entry.run, entry.epoch, [key], {key: entry.after} if entry.after else {})
             if entry.pid:
                 yield Begun(key=key, pid=entry.pid, since=entry.since)
             if entry.outcome is not None:

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from orch.bus.events import Usage
+
 IN = select.EPOLLIN
 OUT = select.EPOLLOUT
 
-ChildEnded = Callable[[int, int, float, float], None]
-"""Is told of each child that has ended: pid, status (wait(2)), its CPU seconds as user and in the kernel."""
+ChildEnded = Callable[[int, int, Usage], None]
+"""Is told of each child that has ended: pid, status (wait(2)), what it and those that it has waited for have used."""
 
 
 @dataclasses.dataclass(order=True, slots=True)
@@ -122,4 +124,4 @@ def _reap(ended: ChildEnded) -> None:
             return
         if pid == 0:
             return
-        ended(pid, status, used.ru_utime, used.ru_stime)
+        ended(pid, status, Usage(user=used.ru_utime, system=used.ru_stime, memory=used.ru_maxrss * 1024))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
 from orch.adapters.contract import RunInfo
-from orch.attempt import Attempt, Outcome, Reason
-from orch.bus.events import Usage
+from orch.attempt import Attempt, Note, Outcome, Reason
+from orch.bus.events import Accelerator, JobId, Usage
 
 if TYPE_CHECKING:
     from orch.agent.captures import Capture
     from orch.agent.connections import Connection
+    from orch.agent.devices import Device
     from orch.agent.ports import Timer
     from orch.agent.rooms import Room
     from orch.agent.templates import Template
@@ -26,6 +28,7 @@ UNUSED = Usage()
 class Phase(enum.Enum):
     """Where an attempt stands."""
 
+    LINKED = 0  # waits for the one in whose place it is to run
     QUEUED = 1  # waits for resources
     HANDED = 2  # behind another in a warm worker, or its process is being made
     RUNNING = 3
@@ -41,6 +44,16 @@ class Shape:
     memory: int
     disk: int
     pool: str = ""  # the template, for attempts that share warm workers
+    accelerators: tuple[Accelerator, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """Attempts in one line are let in one after another. `walltime`: seconds that each lasts at most; 0: not known."""
+
+    shape: Shape
+    priority: int = 0
+    walltime: float = 0.0
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -48,6 +61,11 @@ class Task:
     """One attempt in the agent's hands. Times are monotonic seconds.
 
     `place`    the template, or the warm worker, that it runs in
+    `devices`  the accelerators that are reserved for it
+    `linked`   another one runs in its place afterwards
+    `up`       of a service: what it said when it was up; `signal`: what is closed for it to stop, `dismissed`: it was
+               told to; `farewell`: before it is killed
+    `deferring` what it has deferred to its end is being done, or was; `epilogue`: what that prints, of a pooled one
     `kill`     why it has to end, once that is decided
     `verdict`  how its process or body ended: reason, exit code, signal, message, of a Python body its value too
     `outcome`  what the leader gets: the verdict with output and usage
@@ -63,6 +81,14 @@ class Task:
     since: str = ""
     pid: int = 0
     reserved: bool = False
+    devices: tuple[Device, ...] = ()
+    linked: bool = False
+    up: Note | None = None
+    signal: socket.socket | None = None
+    dismissed: bool = False
+    farewell: bool = False
+    deferring: bool = False
+    epilogue: Capture | None = None
     capture: Capture | None = None
     scratch: str = ""
     place: Template | Hired | None = None
@@ -82,6 +108,11 @@ class Task:
         return self.attempt.key
 
     @property
+    def line(self) -> Line:
+        """Where it waits for resources."""
+        return Line(self.shape, self.attempt.priority, self.attempt.resources.walltime)
+
+    @property
     def live(self) -> bool:
         """Is it not over yet?"""
         return self.phase is not Phase.ENDED
@@ -96,10 +127,12 @@ class Run:
     info: RunInfo | None = None
     connection: Connection | None = None
     room: Room | None = None
-    queues: dict[Shape, deque[Task]] = dataclasses.field(default_factory=dict)
+    queues: dict[Line, deque[Task]] = dataclasses.field(default_factory=dict)
     waiting: int = 0
     cores: float = 0.0  # in use
     memory: int = 0
+    disk: int = 0
+    suspects: set[JobId] = dataclasses.field(default_factory=set)  # may have killed the template that they ran in
     tasks: dict[str, Task] = dataclasses.field(default_factory=dict)
     kept: dict[str, Outcome] = dataclasses.field(default_factory=dict)  # outcomes from an earlier agent's journal
 
@@ -118,5 +151,6 @@ class Run:
 
 
 def template_key(run: Run, attempt: Attempt) -> str:
-    """What attempts have in common that can be forked from the same template."""
-    return f"{attempt.bundle}\0{run.template}\0{attempt.cwd}"
+    """What attempts have in common that can be forked from the same template. A suspect has one of its own."""
+    own = f"\0{attempt.job}" if attempt.job in run.suspects else ""
+    return f"{attempt.bundle}\0{run.template}\0{attempt.cwd}{own}"

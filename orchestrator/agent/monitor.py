@@ -14,7 +14,6 @@ from orch.agent import processes
 from orch.agent.execution import Execution
 from orch.agent.loop import Loop
 from orch.agent.model import Phase, Task
-from orch.agent.templates import Template
 from orch.agent.workers import Hired
 from orch.attempt import Reason
 from orch.sizes import format_size
@@ -71,8 +70,9 @@ class Monitor:
                 self._execution.stop(
                     task, Reason.MEMLIMIT, f"used {format_size(used)} of memory, {format_size(limit)} were asked for"
                 )
-        elif isinstance(task.place, Template):
-            used = max(0, used - task.place.baseline)
+        elif task.place is not None:  # what is its template's is not its own
+            template = task.place.template if isinstance(task.place, Hired) else task.place
+            used = max(0, used - template.baseline)
         task.peak = max(task.peak, used)
 
 

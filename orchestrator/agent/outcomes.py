@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import resource
 import signal
 
 import msgspec
@@ -13,9 +14,13 @@ from orch.attempt import Outcome, Reason
 from orch.bus.events import EMPTY, Blob, Usage
 from orch.errors import StoreError
 from orch.store import layout
-from orch.store.blobs import make_blob
+from orch.store.blobs import blob_bytes, make_blob
 from orch.store.file import FileStore
 from orch.work.command import command_value
+from orch.work.surroundings import size_on_disk
+
+MOST_FILES = 20_000
+"""So many files of a scratch directory are counted, for the agent has other things to do."""
 
 _QUIET = command_value(0, b"", b"")
 
@@ -59,11 +64,11 @@ def signal_name(number: int) -> str:
 def conclude(task: Task, store: FileStore, host: str) -> Outcome:
     """The outcome of an attempt: what it printed and used is added to how it ended."""
     verdict = task.verdict
-    if task.kill is not None and (verdict is None or verdict.reason is not Reason.FINISHED):
+    if task.kill is not None and (task.farewell or verdict is None or verdict.reason is not Reason.FINISHED):
         verdict = Outcome(key=task.key, reason=task.kill, message=task.why)
     assert verdict is not None
     try:
-        out, err = _output(task, store)
+        out, err = _output(task, verdict, store)
         value = verdict.value
         if task.attempt.form == "command" and verdict.reason is Reason.FINISHED:
             value = _command_value(task, store)
@@ -74,8 +79,8 @@ def conclude(task: Task, store: FileStore, host: str) -> Outcome:
     return msgspec.structs.replace(
         verdict,
         value=value,
-        stdout=out if task.capture is not None else verdict.stdout,
-        stderr=err if task.capture is not None else verdict.stderr,
+        stdout=out,
+        stderr=err,
         host=host,
         ended=utc_now(),
         usage=Usage(
@@ -83,21 +88,50 @@ def conclude(task: Task, store: FileStore, host: str) -> Outcome:
             user=usage.user,
             system=usage.system,
             memory=max(task.peak, usage.memory),
-            disk=verdict.usage.disk,
+            disk=verdict.usage.disk or size_on_disk(task.scratch, MOST_FILES),
         ),
     )
 
 
-def _output(task: Task, store: FileStore) -> tuple[Blob, Blob]:
-    if task.capture is None:
-        return EMPTY, EMPTY
+def add_usage(task: Task, used: Usage) -> None:
+    """A process of the attempt has used this."""
+    had = task.usage
+    task.usage = Usage(user=had.user + used.user, system=had.system + used.system, memory=max(had.memory, used.memory))
+
+
+def of_program(used: Usage) -> Usage:
+    """What a program has used that the agent itself has started or adopted.
+
+    The kernel begins its peak with that of the process which executed it (exec_mmap, setmax_mm_hiwater_rss): only what
+    is beyond the agent's own says anything.
+    """
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return used if used.memory > own else Usage(user=used.user, system=used.system)
+
+
+def _output(task: Task, verdict: Outcome, store: FileStore) -> tuple[Blob, Blob]:
     attempt = task.attempt
+    if task.capture is None:
+        return verdict.stdout, _with_epilogue(task, verdict.stderr, store)
     name = attempt.name or attempt.kind
     capture = task.capture
     return (
         capture.out.blob(store, layout.output_file(attempt.run, attempt.job, name, attempt.attempt, "stdout")),
         capture.err.blob(store, layout.output_file(attempt.run, attempt.job, name, attempt.attempt, "stderr")),
     )
+
+
+def _with_epilogue(task: Task, err: Blob, store: FileStore) -> Blob:
+    """What a pooled attempt has printed, and what was printed when that was done which it had deferred."""
+    said = task.epilogue.err.read()[0] if task.epilogue is not None else b""
+    if not said:
+        return err
+    attempt = task.attempt
+    path = layout.output_file(
+        attempt.run, attempt.job, attempt.name or attempt.kind, attempt.attempt, "deferred.stderr"
+    )
+    whole = make_blob(store, path, blob_bytes(store, err) + said, sync=False)
+    return msgspec.structs.replace(whole, cut=err.cut)
 
 
 def _command_value(task: Task, store: FileStore) -> Blob:

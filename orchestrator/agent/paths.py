@@ -7,6 +7,7 @@
         trash/                             scratch directories on their way out
     <store>/agents/<host>/
         journal, agent.log
+        deferred/                          what attempts have deferred to their end, a file each
         agent.lock                         held by the agent while it lives
         start.lock                         held by whoever starts one
         runtime                            names the runtime directory that the agent lives in
@@ -98,6 +99,11 @@ def agent_directory(store: str) -> str:
     except OSError as error:
         raise AdapterError(f"the store cannot be used: {path}: {error.strerror or error}") from error
     return path
+
+
+def deferred_directory(store: str, host: str) -> str:
+    """Where attempts on a host leave what is to be done after them; it may not be there."""
+    return os.path.join(store, layout.agent_dir(host), "deferred")
 
 
 def write_pointer(store: str, runtime: str) -> None:

@@ -50,11 +50,18 @@ class Execution(Protocol):
     def idle(self) -> bool:
         """Is nothing running, and nothing on its way?"""
 
+    @property
+    def catching_up(self) -> bool:
+        """Is it still being done what attempts of an earlier agent have deferred to their end?"""
+
     def start(self, task: Task) -> None:
         """Start an attempt whose turn it is, and whose resources are reserved."""
 
     def stop(self, task: Task, reason: Reason, why: str) -> None:
         """End an attempt, for this reason, wherever it stands."""
+
+    def dismiss(self, task: Task) -> None:
+        """Tell a service to stop by itself, as soon as it is up."""
 
     def sweep(self) -> None:
         """End the attempts that have nothing left running."""

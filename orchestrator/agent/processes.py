@@ -83,6 +83,12 @@ def anonymous_memory(pid: int) -> int:
     return (int(fields[1]) - int(fields[2])) * _PAGE if len(fields) > 2 else 0
 
 
+def resident_memory(pid: int) -> int:
+    """All resident memory in bytes, shared or not. 0 if the process is gone."""
+    fields = _read(f"/proc/{pid}/statm").split()
+    return int(fields[1]) * _PAGE if len(fields) > 1 else 0
+
+
 def private_memory(pid: int) -> int:
     """Memory in bytes that only this process uses, swapped out or not. Exact, and dear: the kernel walks all pages."""
     total = 0

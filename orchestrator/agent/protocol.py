@@ -9,9 +9,10 @@ import msgspec
 
 from orch.adapters.contract import RunInfo, Update
 from orch.attempt import Attempt
+from orch.bus.events import Accelerator
 from orch.environment import packed, unpacked
 
-VERSION = 3
+VERSION = 4
 """Raised with every change that an older side would not understand."""
 
 
@@ -89,13 +90,14 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    """The agent's first message. Memory and disk in bytes: what the run may use here at once."""
+    """The agent's first message, and its answer to `Limit`: what the run may use here at once. Sizes in bytes."""
 
     pid: int
     host: str
     cores: float
     memory: int
     disk: int
+    accelerators: tuple[Accelerator, ...] = ()
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

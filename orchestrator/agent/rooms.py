@@ -6,6 +6,7 @@ An agent lives in one work directory, and serves runs that asked for others as w
 from __future__ import annotations
 
 from orch.agent.captures import Captures
+from orch.agent.paths import deferred_directory
 from orch.agent.scratch import Scratch
 from orch.attempt import Place
 
@@ -16,7 +17,7 @@ class Room:
     def __init__(self, runtime: str, store: str, host: str) -> None:
         self.scratch = Scratch(runtime)
         self.captures = Captures(runtime)
-        self.place = Place(store=store, scratch=self.scratch.root, host=host)
+        self.place = Place(store, self.scratch.root, host, deferred_directory(store, host))
 
 
 class Rooms:

@@ -14,8 +14,10 @@ from orch.agent import inside, packets, processes
 from orch.agent.captures import Capture
 from orch.agent.loop import IN, OUT, Loop
 from orch.agent.model import Run, Task
+from orch.agent.outcomes import of_program
 from orch.agent.tags import NAME, placeholder
-from orch.attempt import Note, Outcome
+from orch.attempt import Note, Outcome, Reason
+from orch.bus.events import Usage
 
 MOST = 8
 """Templates kept; beyond that, the one that was idle longest ends."""
@@ -28,6 +30,8 @@ FAILED_FOR = 5.0
 
 MOST_KILLED = 3
 """How often in a row a template may be killed (SIGKILL) while it imports, until that counts as the import's fault."""
+
+NOTHING = Usage()
 
 _ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -57,13 +61,13 @@ class Hooks(Protocol):
     def said(self, note: Note) -> None:
         """An attempt said something."""
 
-    def not_started(self, task: Task, message: str) -> None:
-        """The attempt could not be started."""
+    def not_started(self, task: Task, message: str, reason: Reason) -> None:
+        """The attempt could not be started: FAILED if that is its code's fault, else ERROR."""
 
     def hired(self, worker: Worker) -> None:
         """A warm worker is there."""
 
-    def gone(self, holder: Task | Worker, status: int | None, user: float, system: float) -> None:
+    def gone(self, holder: Task | Worker, status: int | None, usage: Usage) -> None:
         """A child of a template has ended; `status` None: with its template, or nobody knows."""
 
 
@@ -78,7 +82,9 @@ class Template:
         self.sender = packets.Sender(end)
         self.ready = False
         self.failed = ""
+        self.fault = Reason.FAILED
         self.baseline = 0
+        self.resident = 0
         self.pending: dict[str, Task] = {}
         self.forks: dict[str, Task] = {}
         self.workers: dict[int, Worker] = {}
@@ -122,7 +128,7 @@ class Templates:
         """Have an attempt forked, as soon as the import is done. `task.capture` is where its output goes."""
         task.place = template
         if template.failed:
-            self._hooks.not_started(task, template.failed)
+            self._hooks.not_started(task, template.failed, template.fault)
         elif template.ready:
             self._fork(template, task)
         else:
@@ -247,17 +253,19 @@ class Templates:
                 self._forked(template, template.forks[key], pid, text)
             case inside.Hired(number, pid, text):
                 self._hired(template, template.workers[number], pid, text)
-            case inside.Exited(pid, status, user, system):
-                self._exited(pid, status, user, system)
+            case inside.Exited(pid, status, user, system, memory):
+                own = max(0, memory - template.resident)  # it began with what it shares with its template
+                self._exited(pid, status, Usage(user=user, system=system, memory=own))
             case inside.Ready():
                 self._ready(template)
-            case inside.ImportFailed(text):
-                self._failed(template, text)
+            case inside.ImportFailed(text, ours):
+                self._failed(template, text, Reason.ERROR if ours else Reason.FAILED)
 
     def _ready(self, template: Template) -> None:
         template.ready = True
         self._killed.pop(template.key, None)
         template.baseline = processes.anonymous_memory(template.pid)
+        template.resident = processes.resident_memory(template.pid)
         pending, template.pending = template.pending, {}
         for task in pending.values():
             self._fork(template, task)
@@ -265,13 +273,27 @@ class Templates:
     def _fork(self, template: Template, task: Task) -> None:
         template.forks[task.key] = task
         assert task.capture is not None
-        template.send(inside.Fork(task.attempt), (task.capture.out.file, task.capture.err.file))
+        output = (task.capture.out.file, task.capture.err.file)
+        if task.attempt.form == "service":
+            self._fork_service(template, task, output)
+        else:
+            template.send(inside.Fork(task.attempt), output)
         self._want(template)
+
+    def _fork_service(self, template: Template, task: Task, output: tuple[int, int]) -> None:
+        """With a socket, the other end of which is closed to tell the service to stop."""
+        ours, theirs = socket.socketpair()
+        template.send(inside.Fork(task.attempt), (*output, theirs.fileno()))
+        theirs.close()
+        if task.dismissed:
+            ours.close()
+        else:
+            task.signal = ours
 
     def _forked(self, template: Template, task: Task, pid: int, text: str) -> None:
         if pid == 0:
             del template.forks[task.key]
-            self._hooks.not_started(task, text)
+            self._hooks.not_started(task, text, Reason.ERROR)
             return
         self.holders[pid] = template, task
         self._hooks.forked(task, pid)
@@ -283,9 +305,9 @@ class Templates:
             self._hooks.hired(worker)
         else:
             del template.workers[worker.number]
-            self._hooks.gone(worker, None, 0.0, 0.0)
+            self._hooks.gone(worker, None, NOTHING)
 
-    def _exited(self, pid: int, status: int | None, user: float, system: float) -> None:
+    def _exited(self, pid: int, status: int | None, usage: Usage) -> None:
         found = self.holders.pop(pid, None)
         if found is None:
             return
@@ -295,11 +317,11 @@ class Templates:
             template.forks.pop(holder.key, None)
         else:
             template.workers.pop(holder.number, None)
-        self._hooks.gone(holder, status, user, system)
+        self._hooks.gone(holder, status, usage)
 
     # Ends -----------------------------------------------------------------------------------------------------
 
-    def child_ended(self, pid: int, status: int) -> bool:
+    def child_ended(self, pid: int, status: int, usage: Usage) -> bool:
         """Hear of the end of a child of the agent; False if it is none of ours."""
         template = self.pids.get(pid)
         if template is not None:
@@ -307,7 +329,7 @@ class Templates:
             return True
         if pid in self.holders:  # forked by a template that has died
             self._drain(self.holders[pid][0])
-            self._exited(pid, None, 0.0, 0.0)
+            self._exited(pid, None, of_program(usage))
             return True
         return False
 
@@ -317,7 +339,7 @@ class Templates:
         del self.pids[template.pid]
         template.pid = 0
         if not template.ready and not template.failed and not self._was_killed(template, status):
-            self._failed(template, _death(status, template.capture))
+            self._failed(template, _death(status, template.capture), Reason.FAILED)
         if self._by_key.get(template.key) is template and not template.failed:
             del self._by_key[template.key]
         template.capture.close()
@@ -336,29 +358,29 @@ class Templates:
         """Kill what a dead template has forked and is ours now; tell of what is gone already or never was."""
         pending, template.pending = template.pending, {}
         for task in pending.values():
-            self._hooks.gone(task, None, 0.0, 0.0)
+            self._hooks.gone(task, None, NOTHING)
         ours = set(processes.own_children())
         for pid, (each, _) in list(self.holders.items()):
             if each is template and pid in ours:
                 processes.kill_child(pid)
             elif each is template:
-                self._exited(pid, None, 0.0, 0.0)
+                self._exited(pid, None, NOTHING)
         for task in [each for each in template.forks.values() if each.pid == 0]:
             del template.forks[task.key]
-            self._hooks.gone(task, None, 0.0, 0.0)
+            self._hooks.gone(task, None, NOTHING)
         for worker in [each for each in template.workers.values() if each.pid == 0]:
             del template.workers[worker.number]
-            self._hooks.gone(worker, None, 0.0, 0.0)
+            self._hooks.gone(worker, None, NOTHING)
 
-    def _failed(self, template: Template, text: str) -> None:
-        template.failed = text
+    def _failed(self, template: Template, text: str, fault: Reason) -> None:
+        template.failed, template.fault = text, fault
         template.last_used = time.monotonic()
         pending, template.pending = template.pending, {}
         for task in pending.values():
-            self._hooks.not_started(task, text)
+            self._hooks.not_started(task, text, fault)
         for worker in list(template.workers.values()):
             del template.workers[worker.number]
-            self._hooks.gone(worker, None, 0.0, 0.0)
+            self._hooks.gone(worker, None, NOTHING)
 
 
 def _spawn(descriptor: int, environment: dict[str, str], cwd: str, capture: Capture) -> int:

@@ -45,10 +45,12 @@ class Hired:
         "run",
         "sender",
         "shape",
+        "template",
     )
 
-    def __init__(self, number: int, run: Run, shape: Shape, capture: Capture) -> None:
+    def __init__(self, number: int, run: Run, shape: Shape, capture: Capture, template: Template) -> None:
         self.number = number
+        self.template = template
         self.pid = 0
         self.run = run
         self.shape = shape
@@ -61,6 +63,11 @@ class Hired:
         self.feed, self._back = packets.pair()
         self.feed.settimeout(0)
         self.sender = packets.Sender(self.feed)
+
+    @property
+    def takes_ahead(self) -> bool:
+        """Would it take one more, while it is busy? Behind what has a successor in a chain, that one comes."""
+        return 0 < len(self.inflight) <= self.ahead and not self.doomed and not self.inflight[-1].linked
 
     @property
     def back(self) -> int:
@@ -111,9 +118,7 @@ class Workers:
 
     def room(self, run: Run, shape: Shape) -> bool:
         """Would a busy worker take one more ahead?"""
-        return any(
-            0 < len(each.inflight) <= each.ahead and not each.doomed for each in self._lanes.get((run.name, shape), ())
-        )
+        return any(each.takes_ahead for each in self._lanes.get((run.name, shape), ()))
 
     def give(self, task: Task, template: Template) -> bool:
         """Hand an attempt to a worker: an idle or a new one if its resources are reserved, else ahead to a busy one.
@@ -126,15 +131,13 @@ class Workers:
                 task, template
             )
         else:
-            worker = min(
-                (each for each in lane if each.inflight and not each.doomed), key=lambda each: len(each.inflight)
-            )
+            worker = min((each for each in lane if each.takes_ahead), key=lambda each: len(each.inflight))
         worker.capture.out.limit = worker.capture.err.limit = task.attempt.max_log
         worker.give(task)
         return len(worker.inflight) == 1
 
     def done(self, task: Task, wall: float) -> Task | None:
-        """The running attempt of a worker is over: the next one, which now runs and keeps the reserved resources."""
+        """The running attempt of a worker is over: the next one, which now runs in its place."""
         worker = task.place
         assert isinstance(worker, Hired)
         worker.inflight.popleft()
@@ -144,9 +147,7 @@ class Workers:
         if not worker.inflight:
             worker.idle_since = time.monotonic()
             return None
-        following = worker.inflight[0]
-        following.reserved, task.reserved = task.reserved, False
-        return following
+        return worker.inflight[0]
 
     def take_back(self, worker: Hired) -> list[Task]:
         """What waits behind the running attempt, and has not been taken meanwhile."""
@@ -179,7 +180,7 @@ class Workers:
         for each in sorted(idle, key=lambda each: each.idle_since)[: max(0, len(idle) - self._most_idle + 1)]:
             self._dismiss(each)
         capture = task.run.space.captures.take(task.attempt.max_log)
-        worker = Hired(next(self._numbers), task.run, task.shape, capture)
+        worker = Hired(next(self._numbers), task.run, task.shape, capture, template)
         self.all[worker.number] = worker
         self._lanes.setdefault((task.run.name, task.shape), []).append(worker)
         self._templates.hire(template, worker, (capture.out.file, capture.err.file, worker.back))

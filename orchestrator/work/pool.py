@@ -44,18 +44,20 @@ class _Worker:
         self._place = place
         self._store = FileStore(place.store)
         self._streams = (Stream(1), Stream(2))
+        self._shared = _used().memory  # with the template, mostly
 
     def run(self, attempt: Attempt) -> Outcome:
         began = time.monotonic()
-        before = resource.getrusage(resource.RUSAGE_SELF)
+        before = _used()
         outcome = run_attempt(attempt, self._place, self._emit)
         _end_children()
         outcome = self._with_output(outcome, attempt)
-        after = resource.getrusage(resource.RUSAGE_SELF)
+        after = _used()
         usage = Usage(
             wall=time.monotonic() - began,
-            user=after.ru_utime - before.ru_utime,
-            system=after.ru_stime - before.ru_stime,
+            user=after.user - before.user,
+            system=after.system - before.system,
+            memory=max(0, after.memory - self._shared) if after.memory > before.memory else 0,
             disk=outcome.usage.disk,
         )
         return msgspec.structs.replace(outcome, usage=usage)
@@ -92,6 +94,16 @@ class _Worker:
         blob = stream.blob(self._store, path)
         os.ftruncate(stream.file, 0)
         return blob
+
+
+def _used() -> Usage:
+    """What this process, and the children that it has waited for, have used so far. `memory`: the peak, all of it."""
+    own, others = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return Usage(
+        user=own.ru_utime + others.ru_utime,
+        system=own.ru_stime + others.ru_stime,
+        memory=max(own.ru_maxrss, others.ru_maxrss) * 1024,
+    )
 
 
 def _end_children() -> None:

@@ -61,7 +61,7 @@ class Surroundings:
             self._process.restore()
             _set_tempdir(None)
         if not spares.drop(self.path):  # it is empty nearly always
-            self.used = _size(self.path)
+            self.used = size_on_disk(self.path)
             _remove(self.path)
 
 
@@ -106,13 +106,16 @@ def _set_tempdir(path: str | None) -> None:
         module.tempdir = path
 
 
-def _size(root: str) -> int:
-    """Bytes on disk of all files below `root`; what cannot be seen is not counted."""
+def size_on_disk(root: str, most: int = 1 << 62) -> int:
+    """Bytes on disk of all files below `root`; what cannot be seen is not counted, nor is what comes after `most`."""
     total, waiting = 0, [root]
     while waiting:
         try:
             with os.scandir(waiting.pop()) as scan:
                 for entry in scan:
+                    most -= 1
+                    if most < 0:
+                        return total
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
                     else:

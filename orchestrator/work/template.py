@@ -137,7 +137,7 @@ class Template:
                 continue
             if done:
                 self._children.discard(pid)
-                self._send(inside.Exited(pid, status, used.ru_utime, used.ru_stime))
+                self._send(inside.Exited(pid, status, used.ru_utime, used.ru_stime, used.ru_maxrss * 1024))
 
     def _send(self, message: inside.FromTemplate) -> None:
         packets.send(self._end, inside.encode(message))
@@ -194,21 +194,26 @@ def _end_after(body: Callable[[], None]) -> NoReturn:
             os._exit(code)
 
 
-def _import(bundle: str, python_path: list[str]) -> str:
-    """Import the workflow; empty, or what went wrong."""
+def _import(bundle: str, python_path: list[str]) -> inside.ImportFailed | None:
+    """Import the workflow; what went wrong, if anything did."""
     sys.path.extend(path for path in python_path if path not in sys.path)
+    ours = False
     try:
         import orch.work.execute  # noqa: F401 - so that forks have it
 
         if bundle:
             from orch.work.loader import load
+            from orch.work.manifest import read_manifest
 
+            ours = True
+            read_manifest(bundle)
+            ours = False
             load(bundle)
     except OrchError as error:
-        return str(error)
+        return inside.ImportFailed(str(error), ours)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything, sys.exit among it
-        return "".join(traceback.format_exception_only(error)).strip()
-    return ""
+        return inside.ImportFailed("".join(traceback.format_exception_only(error)).strip())
+    return None
 
 
 def main() -> None:
@@ -225,8 +230,8 @@ def main() -> None:
     sys.argv = [sys.argv[0]]
     inherited.update(os.environ)
     problem = _import(setup.bundle, setup.python_path)
-    if problem:
-        packets.send(end, inside.encode(inside.ImportFailed(problem)))
+    if problem is not None:
+        packets.send(end, inside.encode(problem))
         return
     sys.stdout.flush()
     sys.stderr.flush()

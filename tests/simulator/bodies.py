@@ -35,7 +35,7 @@ class Body:
         if (attempt.run, attempt.job) in host.finished:
             host.observer.violations.append(f"{attempt.key} runs, and the journal says that its job has finished")
         if not host.world.likely(host.weather.endless):
-            host.world.soon(host.weather.longest, self._return)
+            host.world.soon(host.weather.longest, self.leave)
 
     @property
     def alive(self) -> bool:
@@ -46,7 +46,8 @@ class Body:
         if self.alive:
             self._end(None)
 
-    def _return(self) -> None:
+    def leave(self) -> None:
+        """It has been told to."""
         if self.alive:
             outcome = self._host.misfortune(self.attempt) or self._host.body(self.attempt)
             self._host.world.soon(self._host.weather.slow, lambda: self._stored(outcome))
@@ -109,6 +110,16 @@ class Bodies:
             self._kill(task)
         elif self._world.likely(0.5):  # else it is killed as soon as it runs
             self._over(task)
+
+    @property
+    def catching_up(self) -> bool:
+        return False
+
+    def dismiss(self, task: Task) -> None:
+        """It ends by itself in a moment, if it runs; else when it likes, as any body does."""
+        self._agent.port()
+        if task.phase is Phase.RUNNING:
+            self._world.soon(self._host.weather.delay, self._bodies[task.key].leave)
 
     def sweep(self) -> None:
         """End what has nothing left running."""

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from orch.adapters.contract import RunInfo
 from orch.adapters.local import Dial, Link, LocalSession
-from orch.agent.admission import Totals
 from orch.agent.model import Task
+from orch.agent.totals import Totals
 from orch.attempt import Attempt, Outcome, Reason
 from simulator.agent import AgentLife
 from simulator.bodies import Body

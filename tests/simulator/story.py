@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from orch.adapters.contract import Capacity, Session
 from orch.adapters.local import AHEAD
-from orch.agent.admission import Totals
+from orch.agent.totals import Totals
 from orch.bus import events as ev
 from orch.bus.files import Files
 from orch.bus.reader import read
