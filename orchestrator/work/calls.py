@@ -1,4 +1,8 @@
-"""What a call is, for the call cache: its code, its function and its arguments, each as a digest."""
+"""What a call is, for the call cache: its code, its function and its arguments, each as a digest.
+
+The code is the bundle's, or the author's word for it. A program has none of the bundle's: what it is are its arguments
+and its files.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ from typing import Any
 import msgspec
 
 from orch.attempt import CommandSpec
+from orch.authoring.classes import Portrait
 from orch.authoring.commands import Program
+from orch.authoring.nodes import Job
 from orch.bus.events import Call
 from orch.work.canonical import Uncacheable, digest, name_of
 
@@ -27,13 +33,17 @@ def call_of_function(
     if len(args) == 1 and isinstance(args[0], Program):
         program = {field.name: getattr(args[0], field.name) for field in dataclasses.fields(Program)}
         return _call("program", program, _code("", version))
+    if len(args) == 1 and isinstance(args[0], Job):  # an object of a user's class, which is there to be run
+        function, arguments = type(args[0]), Portrait(args[0]).parts()
+    else:
+        arguments = _arguments(function, args, kwargs)
     try:
         name = name_of(function)
     except Uncacheable:
         if not version:
             raise
         name = f"{function.__module__}:{function.__qualname__}"
-    return _call(name, _arguments(function, args, kwargs), _code(bundle, version))
+    return _call(name, arguments, _code(bundle, version))
 
 
 def call_of_command(spec: CommandSpec, version: str) -> Call:

@@ -32,8 +32,11 @@ _SHORT = 32
 _FEW = 8
 """Parts up to which an object that is met again is encoded again, rather than remembered."""
 
-_MOST_ENTANGLED = 200_000
-"""How many parts of cycles are looked at: where all refer to all, there is no end to the ways through them."""
+_DEEP = 8000
+"""Calls of Python: enough for what pickle can write. They take half a megabyte of a stack that mostly has eight."""
+
+_MOST_AGAIN = 20_000
+"""How often parts of circles are looked at again: where all refer to all, there is no end to the ways through them."""
 
 
 class Uncacheable(OrchError):
@@ -42,10 +45,14 @@ class Uncacheable(OrchError):
 
 def digest(value: Any) -> str:
     """The digest ("sha256:…") of a value. Raises `Uncacheable`."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _DEEP))
     try:
         return f"sha256:{hashlib.sha256(_Encoder().encode(value)).hexdigest()}"
     except RecursionError:
         raise Uncacheable("it is nested too deeply") from None
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def name_of(found: Any) -> str:
@@ -66,7 +73,8 @@ class _Encoder:
         self._lowest = sys.maxsize  # the outermost of those that was met again since
         self._known: dict[int, tuple[Any, bytes]] = {}  # the object too, so that its id stays its own
         self._seen = 0
-        self._entangled = 0
+        self._circular: dict[int, Any] = {}  # parts of circles that were encoded, each in its place only
+        self._again = 0
 
     def encode(self, value: Any) -> bytes:
         """A value's encoding. Raises `Uncacheable`."""
@@ -84,6 +92,10 @@ class _Encoder:
 
     def _enter(self, value: Any, key: int) -> bytes:
         """An object with parts. What does not lead back to something around it is the same wherever it stands."""
+        if key in self._circular:
+            self._again += 1
+            if self._again > _MOST_AGAIN:
+                raise Uncacheable("too many of its parts refer to each other in circles")
         depth = self._open[key] = len(self._open)
         lowest, self._lowest = self._lowest, sys.maxsize
         before = self._seen
@@ -92,18 +104,13 @@ class _Encoder:
         finally:
             del self._open[key]
         if self._lowest < depth:
-            self._note_entangled()
+            self._circular[key] = value
             self._lowest = min(lowest, self._lowest)
             return encoded
         if self._seen - before > _FEW:
             self._known[key] = value, encoded
         self._lowest = lowest
         return encoded
-
-    def _note_entangled(self) -> None:
-        self._entangled += 1
-        if self._entangled > _MOST_ENTANGLED:
-            raise Uncacheable("too many of its parts refer to each other in circles")
 
     def _parts(self, value: Any) -> bytes:
         kind = type(value)

@@ -9,19 +9,20 @@ from typing import Any
 import msgspec
 
 from orch.attempt import Attempt, CommandSpec, Outcome, Reason
-from orch.authoring.options import make_options
+from orch.authoring.options import parse_resource
 from orch.authoring.promises import Promised
-from orch.bus.events import Blob, Resources
+from orch.bus.events import Blob
 from orch.errors import JobError
 from orch.work.values import Values
 
 
 def survey(attempt: Attempt, label: str, values: Values, fetch: Callable[[Blob], bytes]) -> Outcome:
-    """What a survey leaves behind. Raises `UserError`, `JobError`, and whatever a promised function raises."""
+    """What a survey leaves behind. Raises `JobError`, and whatever a promised function raises."""
     given = values.load_body(attempt.wanted, attempt.needs) if attempt.wanted.size else {}
     resources = attempt.asked or attempt.resources
     if given:
-        resources = _resources(label, given, resources)
+        known = {option: _known(label, option, value) for option, value in given.items()}
+        resources = msgspec.structs.replace(resources, **known)
     call, problem = _call(attempt, values, fetch) if attempt.cache else (None, "")
     return Outcome(
         key=attempt.key,
@@ -33,20 +34,32 @@ def survey(attempt: Attempt, label: str, values: Values, fetch: Callable[[Blob],
     )
 
 
-def _resources(label: str, given: dict[str, Any], base: Resources) -> Resources:
-    known = {option: _known(label, option, value) for option, value in given.items()}
-    checked = make_options(label, known).resources
-    return msgspec.structs.replace(base, **{option: getattr(checked, option) for option in known})
+def _known(label: str, option: str, given: Any) -> Any:
+    """What an option comes to, now that the values are there. Raises `JobError` that names the job and the option."""
+    try:
+        value = _resolved(given)
+    except Exception as error:  # user code may raise anything
+        error.add_note(f"(raised by the promised function for the option {option} of {label})")
+        raise
+    try:
+        return parse_resource(option, _plain(value))
+    except (ValueError, TypeError) as error:
+        source = "what the promised function returned" if isinstance(given, Promised) else "the value given for it"
+        raise JobError(f"{label}: {option}: {source} is {value!r:.200}: {error}") from error
 
 
-def _known(label: str, option: str, value: Any) -> Any:
-    """What an option comes to, now that the values are there; numbers of libraries as Python's own."""
-    what = f"{label}: {option}"
-    if isinstance(value, Promised):
-        value = value.resolve()
-        what = f"{what}: what the promised function returned"
-    if value is None:
-        raise JobError(f"{what} is None, and a size or number is needed")
+def _resolved(given: Any) -> Any:
+    if isinstance(given, Promised):
+        return given.resolve()
+    if isinstance(given, dict):
+        return {key: _resolved(part) for key, part in given.items()}
+    if isinstance(given, list | tuple):
+        return [_resolved(part) for part in given]
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of libraries as Python's own."""
     if isinstance(value, str | int | float):
         return value
     if hasattr(value, "__index__"):
