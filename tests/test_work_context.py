@@ -115,6 +115,7 @@ def test_files_go_into_the_store_and_come_back(world: World) -> None:
             data,
         )
 
+    assert [file.keep for file in outcome.files] == [""]
     assert world.value(call(read)) == ("contents", (True, "contents"), (True, True, "contents"), b"contents")
 
 
@@ -206,6 +207,28 @@ def server() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+def test_files_may_be_kept_for_successors_only(world: World) -> None:
+    def both() -> None:
+        here = orch.context()
+        (here.scratch / "dir").mkdir()
+        (here.scratch / "dir" / "a").write_text("a")
+        here.write_file(here.scratch / "dir" / "a", keep="successors")
+        here.write_dir(here.scratch / "dir", keep="successors")
+        here.write_file(here.scratch / "dir" / "a", keep=None)
+
+    outcome = world.outcome(call(both))
+    assert [(file.keep, file.directory) for file in outcome.files] == [
+        ("successors", False),
+        ("successors", True),
+        ("", False),
+    ]
+    for work in ("write_file", "write_dir"):
+        message = fails(world, lambda work=work: getattr(orch.context(), work)("/", keep="always"))
+        assert message.startswith(f"{work}: ")
+    refusal = fails(world, lambda: orch.context().write_file(__file__, keep="always"))
+    assert refusal == "write_file: keep='always': it is \"successors\", or nothing for a file that is kept with the run"
 
 
 def test_import_over_http(world: World, server: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import io
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -16,7 +18,8 @@ from support.attempts import World, gather
 
 import orch
 from orch.attempt import Reason, Value
-from orch.bus.events import INLINE_LIMIT, Blob
+from orch.authoring.pickling import loads
+from orch.bus.events import INLINE_LIMIT, Accelerator, Blob, Resources
 from orch.work.execute import scratch_name
 
 
@@ -322,3 +325,91 @@ class Sabotage(Exception):
 @orch.job
 def sabotage() -> None:
     raise Sabotage
+
+
+class Trouble(ConnectionError):
+    """A user's own."""
+
+
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [
+        (
+            Trouble("x"),
+            [
+                f"{__name__}.Trouble",
+                "builtins.ConnectionError",
+                "builtins.OSError",
+                "builtins.Exception",
+                "builtins.BaseException",
+            ],
+        ),
+        (SystemExit(3), ["builtins.SystemExit", "builtins.BaseException"]),
+        (MemoryError(), ["builtins.MemoryError", "builtins.Exception", "builtins.BaseException"]),
+    ],
+)
+def test_the_class_of_an_exception_and_its_bases_are_told(world: World, error: BaseException, names: list[str]) -> None:
+    assert world.outcome(raising(error)).errors == names
+    assert world.outcome(give(1)).errors == []
+
+
+@orch.job
+def own_environment(name: str) -> tuple[str | None, str]:
+    program = [sys.executable, "-c", f"import os; print(os.environ.get({name!r}))"]
+    return os.environ.get(name), subprocess.run(program, capture_output=True, text=True, check=True).stdout
+
+
+def test_variables_of_an_attempt_are_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASK", "0,1")
+    monkeypatch.delenv("MORE", raising=False)
+    for name, before in (("MASK", "0,1"), ("MORE", None)):
+        assert world.value(own_environment(name)) == (before, f"{before}\n")
+        new = gather(own_environment(name)).jobs[0]
+        outcome = world.run(world.attempt(new, env={name: "1"}))
+        assert loads(outcome.value.data, lambda *_: None) == ("1", "1\n")
+        assert os.environ.get(name) == before
+
+
+streams: list[Any] = []
+
+
+@orch.job
+def mess_up(directory: str) -> None:
+    os.chdir(directory)
+    os.environ["ADDED"] = "1"
+    os.environ["CHANGED"] = "2"
+    del os.environ["REMOVED"]
+    sys.stdout = io.TextIOWrapper(io.FileIO(os.dup(1), "w"))
+    streams.append(sys.stdout)
+    sys.stdout.write("what was not flushed yet\n")
+    sys.stderr = io.StringIO()
+    raise ValueError("in the end")
+
+
+def test_a_process_is_afterwards_as_it_was(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Many attempts run in one process: in a warm worker, and in a run within one process."""
+    monkeypatch.setenv("CHANGED", "1")
+    monkeypatch.setenv("REMOVED", "1")
+    before = Path.cwd(), dict(os.environ), sys.stdin, sys.stdout, sys.stderr
+    for _ in range(3):
+        assert world.outcome(mess_up(str(tmp_path))).message == "ValueError: in the end"
+        assert (Path.cwd(), dict(os.environ), sys.stdin, sys.stdout, sys.stderr) == before
+        assert subprocess.run(["printenv", "ADDED"], check=False).returncode == 1
+        assert world.value(give(1)) == 1
+    assert capfd.readouterr().out == "what was not flushed yet\n" * 3
+    for stream in streams:
+        stream.close()
+
+
+def test_devices_are_among_the_resources(world: World) -> None:
+    devices = (Accelerator("gpu", 2, "k80"),)
+    new = gather(what_it_was_given()).jobs[0]
+    outcome = world.run(world.attempt(new, resources=Resources(accelerators=devices)))
+    assert loads(outcome.value.data, lambda *_: None).accelerators == devices
+
+
+@orch.job
+def what_it_was_given() -> Any:
+    return orch.context().resources
