@@ -84,13 +84,19 @@ class _Process:
         if self._directory is not None:
             with contextlib.suppress(OSError):
                 os.chdir(self._directory)
-        now = _variables()
-        if now != self._environment:
-            for name in now.keys() - self._environment.keys():
-                del os.environb[name]
-            for name in [name for name, value in self._environment.items() if now.get(name) != value]:
-                os.environb[name] = self._environment[name]
+        before, now = self._environment, _variables()
+        _put_back(b"TMPDIR", before)
+        if now != before:
+            for name in {name for name, _ in now.items() ^ before.items()}:
+                _put_back(name, before)
         sys.stdin, sys.stdout, sys.stderr = self._streams
+
+
+def _put_back(name: bytes, before: Mapping[bytes, bytes]) -> None:
+    if name in before:
+        os.environb[name] = before[name]
+    else:
+        os.environb.pop(name, None)
 
 
 def _variables() -> dict[bytes, bytes]:
