@@ -3,6 +3,7 @@
     @orch.job                 makes a function's calls jobs           orch.command     a job that runs a program
     @orch.workflow            marks the function that begins a run    orch.context()   what a running job can ask
     orch.run(main, n=20)      runs a workflow and gives its value     orch.replay      statuses from a log alone
+    orch.Job, orch.Service    classes to derive jobs and services     orch.promised    an option that depends on values
 
 Everything is imported when it is first used: workers must start fast, and need little of this.
 """
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from orch.api import Orchestrator, Run, run
     from orch.authoring.commands import command
     from orch.authoring.functions import JobFunction, job
-    from orch.authoring.nodes import Job
+    from orch.authoring.nodes import Job, as_job
+    from orch.authoring.promises import promised
+    from orch.authoring.services import Service
     from orch.authoring.workflows import Workflow, workflow
     from orch.bundle import Source
     from orch.errors import (
@@ -79,6 +82,7 @@ __all__ = [
     "RunExists",
     "RunFailed",
     "RunStopped",
+    "Service",
     "SizeError",
     "Source",
     "StoreError",
@@ -89,11 +93,13 @@ __all__ = [
     "Workflow",
     "WorkflowError",
     "__version__",
+    "as_job",
     "command",
     "context",
     "export_file",
     "import_file",
     "job",
+    "promised",
     "replay",
     "run",
     "workflow",
@@ -109,12 +115,15 @@ _HOMES = {
     "Orchestrator": "orch.api",
     "Run": "orch.api",
     "Source": "orch.bundle",
+    "Service": "orch.authoring.services",
     "Workflow": "orch.authoring.workflows",
+    "as_job": "orch.authoring.nodes",
     "command": "orch.authoring.commands",
     "context": "orch.work.context",
     "export_file": "orch.files",
     "import_file": "orch.files",
     "job": "orch.authoring.functions",
+    "promised": "orch.authoring.promises",
     "replay": "orch.history",
     "run": "orch.api",
     "workflow": "orch.authoring.workflows",

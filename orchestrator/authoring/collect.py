@@ -6,22 +6,21 @@ the jobs it needs, so no pickle goes deeper than one job's arguments.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from orch.attempt import NewJob
+from orch.attempt import MAKER, NewJob
 from orch.authoring.nodes import Call, Job
-from orch.authoring.pickling import dump_call, dumps, explain
+from orch.authoring.options import Options
+from orch.authoring.pickling import Dumped, dump_call, dumps, explain
 from orch.bus.events import EMPTY, Blob
 from orch.errors import GraphError, WorkflowError
 
 Keep = Callable[[str, bytes], Blob]
 """`keep("body7", data)`: the bytes as a blob; large ones go to the store, under that name."""
-
-_MOST_WARNINGS = 20
 
 
 class Collected(msgspec.Struct, gc=False):
@@ -37,10 +36,12 @@ class Collected(msgspec.Struct, gc=False):
 def collect(value: Any, made: Sequence[Call], keep: Keep, where: Callable[[str], str] = str) -> Collected:
     """The parts of an outcome whose value is `value`. `made` are the calls to be accounted for.
 
+    Those are added that stand in the value or were added to the running job, and all that these are related to.
     `where` gives the name under which a user knows a source file. Raises `WorkflowError` where something cannot be
-    pickled, naming the job and the way to it, and `GraphError` for jobs that wait for each other.
+    pickled, naming the job and the way to it, and `GraphError` for jobs that wait for each other, or that are related
+    to others and yet belong to nothing.
     """
-    if type(value) is Job and not value._path:  # noqa: SLF001 - one unit with nodes.py
+    if isinstance(value, Job) and value._call is not None and not value._path:  # noqa: SLF001 - one unit with nodes.py
         refs, blob, alias = [value._call], EMPTY, True  # noqa: SLF001 - one unit with nodes.py
     else:
         try:
@@ -51,87 +52,148 @@ def collect(value: Any, made: Sequence[Call], keep: Keep, where: Callable[[str],
     graph = _Graph(keep)
     for call in refs:
         graph.add(call)
+    for call in made:
+        if call.ties is not None and None in call.ties.above:  # added to the running job
+            graph.add(call)
+    graph.check()
     return Collected(
         value=blob,
         refs=[graph.numbers[call] for call in refs],
         alias=alias,
         jobs=graph.jobs,
-        warnings=_unused(made, graph.numbers, where) if len(made) > len(graph.jobs) else [],
+        warnings=_left_over(made, graph.numbers, where) if len(made) > len(graph.jobs) else [],
     )
 
 
 class _Graph:
-    """Numbers jobs such that each comes after what it needs."""
+    """Numbers jobs such that each comes after what it needs and what it is a child, a follow-on or a service of."""
 
     def __init__(self, keep: Keep) -> None:
         self.jobs: list[NewJob] = []
         self.numbers: dict[Call, int] = {}
         self._keep = keep
+        self._below: deque[list[Call]] = deque()
+        self._settings: dict[int, dict[str, Any]] = {}
+        self._ordered = True  # do the direct relations say all that there is to say about order?
 
     def add(self, root: Call) -> None:
-        """Add `root` and everything that it needs and that is not there yet."""
+        """Add `root` and everything that it is related to and that is not there yet."""
+        self._visit(root)
+        while self._below:
+            for call in self._below.popleft():
+                self._visit(call)
+
+    def check(self) -> None:
+        """Raise `GraphError` for jobs that wait for each other by way of follow-ons or services."""
+        if not self._ordered:
+            from orch.authoring.order import check_order  # few graphs have those
+
+            check_order(self.jobs, _maker())
+
+    def _visit(self, root: Call) -> None:
+        """Add `root` and all that it comes after."""
         if root in self.numbers:
             return
-        path: list[tuple[Call, bytes, list[Call], int]] = []  # calls being visited, and which need is next
+        path: list[tuple[Call, Dumped, list[Call], int]] = []  # calls being visited, and which one above is next
         visiting = {root}
-        path.append((root, *dump_call(root), 0))
+        path.append(_begun(root))
         while path:
-            call, body, needs, position = path.pop()
-            while position < len(needs) and needs[position] in self.numbers:
+            call, dumped, above, position = path.pop()
+            while position < len(above) and above[position] in self.numbers:
                 position += 1
-            if position == len(needs):
+            if position == len(above):
                 visiting.discard(call)
-                self._finish(call, body, needs)
+                self._finish(call, dumped)
                 continue
-            path.append((call, body, needs, position + 1))
-            need = needs[position]
-            if need in visiting:
-                raise _cycle([step[0] for step in path], need)
-            visiting.add(need)
-            path.append((need, *dump_call(need), 0))
+            path.append((call, dumped, above, position + 1))
+            upper = above[position]
+            if upper in visiting:
+                raise _cycle([step[0] for step in path], upper)
+            visiting.add(upper)
+            path.append(_begun(upper))
 
-    def _finish(self, call: Call, body: bytes, needs: list[Call]) -> None:
+    def _finish(self, call: Call, dumped: Dumped) -> None:
         number = self.numbers[call] = len(self.jobs)
+        more = self._settings.get(id(call.options))
+        if more is None:
+            more = self._settings[id(call.options)] = _settings(call.options)
+        if dumped.wanted:
+            more = {**more, "wanted": self._keep(f"wanted{number}", dumped.wanted)}
+        if call.ties is not None:
+            more = {**more, **self._relations(call)}
         self.jobs.append(
             NewJob(
                 kind=call.kind,
                 name=call.name,
-                needs=[self.numbers[need] for need in needs],
+                needs=[self.numbers[need] for need in dumped.needs],
                 form=call.form,
-                body=self._keep(f"body{number}", body),
-                resources=call.options.resources,
-                retries=call.options.retries,
+                body=self._keep(f"body{number}", dumped.body) if dumped.body else EMPTY,
+                **more,
             )
         )
 
+    def _relations(self, call: Call) -> dict[str, Any]:
+        from orch.authoring.relations import FOLLOW_ON, SERVICE  # it is there: the job has relations
+
+        assert call.ties is not None
+        if call.ties.below:
+            self._below.append(call.ties.below)
+        found: dict[str, Any] = {}
+        for upper, relation in call.ties.above.items():
+            number = MAKER if upper is None else self.numbers[upper]
+            if relation is SERVICE:
+                found["serves"] = number
+            else:
+                found.setdefault("follows" if relation is FOLLOW_ON else "parents", []).append(number)
+            self._ordered = self._ordered and relation not in (FOLLOW_ON, SERVICE)
+        return found
+
+
+def _begun(call: Call) -> tuple[Call, Dumped, list[Call], int]:
+    dumped = dump_call(call)
+    if call.ties is None:
+        return call, dumped, dumped.needs, 0
+    return call, dumped, [*dumped.needs, *(upper for upper in call.ties.above if upper is not None)], 0
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    """The fields of a new job that its options say, but for those at their default: most are."""
+    every = {
+        "resources": options.resources,
+        "retries": options.retries,
+        "retry": options.retry,
+        "checkpoint": options.checkpoint,
+        "cache": options.cache if options.cache is not None else bool(options.version),
+        "version": options.version,
+        "priority": options.priority,
+        "local": options.local,
+    }
+    return {name: value for name, value in every.items() if value != _DEFAULTS[name]}
+
+
+_DEFAULTS = dict(
+    zip(NewJob.__struct_fields__[-len(NewJob.__struct_defaults__) :], NewJob.__struct_defaults__, strict=True)
+)
+
 
 def _cycle(path: list[Call], again: Call) -> GraphError:
-    names = [call.label for call in path[path.index(again) :]]
-    if len(names) == 1:
-        return GraphError(f"job {names[0]} needs its own value: it stands in its own arguments")
-    if len(names) > 8:
-        names[4:-3] = ["…"]
-    return GraphError(
-        f"these jobs wait for each other: {' → '.join([*names, names[0]])} (each needs the next one's value)"
-    )
+    from orch.authoring.order import NEED, describe  # only for a mistake
+
+    circle = path[path.index(again) :]
+    edges = []
+    for lower, upper in zip(circle, [*circle[1:], again], strict=True):
+        above = lower.ties.above if lower.ties else {}
+        edges.append((lower.label, above.get(upper, NEED), upper.label))
+    return describe(edges)
 
 
-def _unused(made: Sequence[Call], used: dict[Call, int], where: Callable[[str], str]) -> list[str]:
-    """One warning for each line that made jobs which nothing uses. What only such jobs need is not named."""
-    unused = [call for call in made if call not in used]
-    passed: set[Call] = set()
-    for call in unused:
-        try:
-            passed.update(dump_call(call)[1])
-        except WorkflowError:
-            continue  # it will never run, so that it cannot be pickled does no harm
-    left = [call for call in unused if call not in passed] or unused
-    lines = Counter((call.kind, call.where) for call in left)
-    warnings = [
-        f"{'job' if count == 1 else f'{count} jobs'} {kind} made at {where(file)}:{line} will not run: "
-        f"neither returned nor passed to another job"
-        for (kind, (file, line)), count in lines.items()
-    ]
-    if len(warnings) > _MOST_WARNINGS:
-        warnings[_MOST_WARNINGS:] = [f"… and such jobs made at {len(warnings) - _MOST_WARNINGS} other lines"]
-    return warnings
+def _left_over(made: Sequence[Call], used: dict[Call, int], where: Callable[[str], str]) -> list[str]:
+    from orch.authoring.leftovers import left_over  # only for what looks like a mistake
+
+    return left_over(made, used, where)
+
+
+def _maker() -> str:
+    from orch.work.context import running  # few graphs need it
+
+    return running(workflow=True) or "the job that makes it"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
 from orch.attempt import CommandSpec
-from orch.authoring.nodes import Call, Job
-from orch.authoring.options import make_options
+from orch.authoring.nodes import Call, Job, node
+from orch.authoring.options import JobOptions, make_options
 from orch.environment import inherited, is_secret
 from orch.errors import UserError
 from orch.files import DirRef, FileRef
@@ -43,7 +43,7 @@ def command(
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, Any] | None = None,
     outputs: Mapping[str, str] | None = None,
-    **options: Any,
+    **options: Unpack[JobOptions],
 ) -> Any:
     """A job that runs a program in its scratch directory; its value is a `CommandResult`.
 
@@ -80,8 +80,8 @@ def command(
     shown = "" if checked.name else _shown(words, kind)
     body = _plain_body(program)
     if body:
-        return Job(Call(kind, None, (), {}, checked, name=shown, form="command", body=body))
-    return Job(Call(kind, _perform(), (program,), {}, checked, name=shown, form="fork"))
+        return node(Call(kind, None, (), {}, checked, name=shown, form="command", body=body))
+    return node(Call(kind, _perform(), (program,), {}, checked, name=shown, form="fork"))
 
 
 def _perform() -> Any:

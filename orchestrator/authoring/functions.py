@@ -6,10 +6,10 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
-from orch.authoring.nodes import Call, Job, short_call
-from orch.authoring.options import DEFAULT, Options, make_options
+from orch.authoring.nodes import Call, node, short_call
+from orch.authoring.options import DEFAULT, JobOptions, Options, make_options
 from orch.errors import CallError, UserError
 
 P = ParamSpec("P")
@@ -45,10 +45,10 @@ class JobFunction(Generic[P, R]):
         if kwargs or not least <= len(args) <= most:
             self._check(args, kwargs)
         name = "" if self._options.name else short_call(self._kind, args, kwargs)
-        return cast(R, Job(Call(self._kind, self, args, kwargs, self._options, name=name)))
+        return cast(R, node(Call(self._kind, self, args, kwargs, self._options, name=name)))
 
-    def options(self, **given: Any) -> JobFunction[P, R]:
-        """The same function with other options: cores, memory, disk, walltime, retries, name, isolation."""
+    def options(self, **given: Unpack[JobOptions]) -> JobFunction[P, R]:
+        """The same function with other options, as for `orch.job`."""
         changed = make_options(f"job {self._kind}", given, self._options)
         return JobFunction(self.__wrapped__, changed)
 
@@ -163,24 +163,34 @@ def job(function: Callable[P, R], /) -> JobFunction[P, R]: ...
 
 
 @overload
-def job(
-    *,
-    cores: float | None = None,
-    memory: str | int | None = None,
-    disk: str | int | None = None,
-    walltime: str | float | None = None,
-    retries: int | None = None,
-    name: str | None = None,
-    isolation: str | None = None,
-) -> JobDecorator: ...
+def job(**given: Unpack[JobOptions]) -> JobDecorator: ...
 
 
 def job(function: Callable[..., Any] | None = None, /, **given: Any) -> Any:
     """Make a function's calls jobs: `@orch.job`, or `@orch.job(cores=2, memory="1 GiB", retries=2)`.
 
-    `cores` a number; `memory` and `disk` sizes; `walltime` a duration; `retries` how often a failed job is tried
-    again (default: the run's); `name` how its jobs are shown; `isolation` "fork" (default: each attempt in a process
-    of its own) or "pool" (in a warm worker, for many short jobs). Raises `UserError` for what cannot be.
+    `cores` (a number, fractions too), `memory`, `disk` (sizes), `walltime` (a duration)
+                     what an attempt may use; of a job that does not say, the run's defaults
+    `accelerators`   `1`, `"gpu"`, `"nvidia-tesla-k80:2"`, `{"kind": "gpu", "count": 1, "model": …}`, or a list of these
+    `preemptible`    it may run where the batch system can take its place away
+    `local`          it runs on the leader's own host
+    `priority`       a whole number: of jobs that are ready, those with a higher one start first
+    `retries`        how often a failed job is tried again; default: the run's
+    `retry_backoff`  before the second try; three times as long before each further one
+    `retry_on`, `no_retry_on`
+                     after which ends it is tried again, and after which not: exit codes, names of reasons
+                     ("MEMLIMIT"), exception classes, patterns for messages; one, or a list
+    `memory_escalation`, `walltime_escalation`
+                     what memory and wall time are multiplied with after they were too little: False, a factor, or
+                     a factor and what they may come to: `(2, "64 GiB")`
+    `checkpoint`     if what comes from this job fails for good, all of it is dropped and the job runs again
+    `cache`          its value may be taken from an equal call of an earlier run; `version`: a text that is changed
+                     whenever the code is, instead of comparing the code (and means `cache`, unless that is False)
+    `name`           how its jobs are shown; default: made from the call
+    `isolation`      "fork": each attempt in a process of its own; "pool": in a warm worker, for many short jobs
+
+    Resources may depend on values that are not known yet: `memory=other_job["size"]`, or `orch.promised`. Raises
+    `UserError` for what cannot be.
     """
     if function is None:
         return JobDecorator(given)

@@ -14,8 +14,8 @@ import os
 import pickle
 import sys
 from collections import ChainMap
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from orch.authoring.functions import JobFunction
 from orch.authoring.nodes import Call, Job
@@ -32,9 +32,9 @@ class References:
 
     __slots__ = ("calls", "numbers", "parts")
 
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.numbers: dict[Call, int] = {}
+    def __init__(self, known: Sequence[Call] = ()) -> None:
+        self.calls: list[Call] = list(known)
+        self.numbers: dict[Call, int] = {call: number for number, call in enumerate(known)} if known else {}
         self.parts = False  # is one of them met as a part of its value?
 
     def number(self, call: Call) -> int:
@@ -64,14 +64,17 @@ class _Plain(pickle.Pickler):
             if found is not self._target:
                 raise _Misplaced(misplaced(found))
             self._target = None
-        return _reference(found, self._references)
+            return None
+        return _reference(found, self._references) if issubclass(kind, Job) else None
 
 
-def _reference(found: Any, references: References) -> Any:
-    if type(found) is Job:
-        references.parts = references.parts or bool(found._path)  # noqa: SLF001 - as below
-        return (references.number(found._call), found._path)  # noqa: SLF001 - one unit with nodes.py
-    return None
+def _reference(job: Job, references: References) -> Any:
+    call, path = job._call, job._path  # noqa: SLF001 - one unit with nodes.py
+    if call is None:
+        raise _Misplaced(f"{job!r} has no value before its run() has returned: pass on what others need of it")
+    if path:
+        references.parts = True
+    return (references.number(call), path)
 
 
 def misplaced(found: Any) -> str:
@@ -119,7 +122,7 @@ def _by_value() -> Any:
         )
 
         def persistent_id(self, found: Any) -> Any:
-            return _reference(found, self._references)
+            return _reference(found, self._references) if issubclass(type(found), Job) else None
 
     return ByValue
 
@@ -161,8 +164,9 @@ def has_parts(value: Any) -> bool:
         return False
 
 
-def _dump(value: Any, target: Any) -> tuple[bytes, References]:
-    references = References()
+def _dump(value: Any, target: Any, known: Sequence[Call] = ()) -> tuple[bytes, References]:
+    """`known`: jobs that have numbers already."""
+    references = References(known)
     file = io.BytesIO()
     try:
         _Plain(file, references, target).dump(value)
@@ -170,16 +174,33 @@ def _dump(value: Any, target: Any) -> tuple[bytes, References]:
         raise
     except Exception:  # noqa: BLE001 - user code may raise anything in __reduce__; the second try decides
         _find_misplaced(value if target is None else value[1:])
-        references = References()
+        references = References(known)
         file = io.BytesIO()
         _by_value()(file, references).dump(value)
     return file.getvalue(), references
 
 
-def dump_call(call: Call) -> tuple[bytes, list[Call]]:
-    """The body of a call: function, arguments. Raises `WorkflowError` that names the job and the way to the trouble."""
+class Dumped(NamedTuple):
+    """A call as bytes: its body, and the options that depend on values. `needs` are the jobs in both, one numbering."""
+
+    body: bytes
+    needs: list[Call]
+    wanted: bytes = b""
+
+
+def dump_call(call: Call) -> Dumped:
+    """A call as bytes. Raises `WorkflowError` that names the job and the way to the trouble."""
     if call.body:
-        return call.body, []
+        body, needs = call.body, []
+    elif call.form == "group":
+        body, needs = b"", [inner for inner in call.args if isinstance(inner, Call)]
+    else:
+        body, needs = _dump_function(call)
+    wanted = call.options.wanted
+    return _dump_wanted(call, body, needs) if wanted else Dumped(body, needs)
+
+
+def _dump_function(call: Call) -> tuple[bytes, list[Call]]:
     target = call.target
     if isinstance(target, JobFunction):
         found = target.by_name()
@@ -188,6 +209,16 @@ def dump_call(call: Call) -> tuple[bytes, list[Call]]:
         return dumps((target, call.args, call.kwargs), target)
     except Exception as error:  # see `dumps`
         raise WorkflowError(f"job {call.label}: {_explain_call(call, target, error)}") from error
+
+
+def _dump_wanted(call: Call, body: bytes, needs: list[Call]) -> Dumped:
+    wanted = call.options.wanted
+    try:
+        data, references = _dump(wanted, None, needs)
+    except Exception as error:  # see `dumps`
+        option = next((name for name, value in wanted.items() if not _fits(value)), "")
+        raise WorkflowError(f"job {call.label}: {explain(f'option {option}', wanted.get(option), error)}") from error
+    return Dumped(body, references.calls, data)
 
 
 def _explain_call(call: Call, target: Any, error: Exception) -> str:
@@ -202,9 +233,14 @@ def _explain_call(call: Call, target: Any, error: Exception) -> str:
 
 
 def _named(call: Call) -> Iterator[tuple[str, Any]]:
-    """The arguments under the names of their parameters."""
+    """The arguments under the names of their parameters, or the attributes of an object that is run."""
     import inspect
 
+    from orch.authoring.classes import Portrait
+
+    if call.args and isinstance(call.args[0], Portrait):
+        yield from ((f"attribute {name!r}", value) for name, value in call.args[0].parts().items())
+        return
     try:
         signature = inspect.signature(getattr(call.target, "__wrapped__", call.target))
         bound = signature.bind(*call.args, **call.kwargs)
@@ -220,6 +256,8 @@ def explain(name: str, value: Any, error: BaseException) -> str:
 
     Looks at the parts of the parts, one level after the other, as long as a part alone does not fit either.
     """
+    if isinstance(error, RecursionError):  # the way there would be as long as it is deep
+        return f"{name}: {_text(error)}"
     path, seen = "", {id(value)}
     while True:
         for step, part in _parts(value):

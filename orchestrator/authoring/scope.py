@@ -6,6 +6,7 @@ context variable, so that threads started by user code take part in it.
 
 from __future__ import annotations
 
+import itertools
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from orch.authoring.nodes import Call
 
 _current: Scope | None = None
+_numbers = itertools.count(1)
 
 
 class Scope:
@@ -20,6 +22,7 @@ class Scope:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.number = next(_numbers)
         self._outer: Scope | None = None
 
     def __enter__(self) -> Self:
@@ -35,7 +38,14 @@ class Scope:
         _current = self._outer
 
 
-def note(call: Call) -> None:
-    """A job was made. Outside any scope (while a module is imported, in a notebook) this does nothing."""
-    if _current is not None:
-        _current.calls.append(call)
+def note(call: Call) -> int:
+    """A job was made: the number of the scope it belongs to. 0: none (while a module is imported, in a notebook)."""
+    if _current is None:
+        return 0
+    _current.calls.append(call)
+    return _current.number
+
+
+def current() -> int:
+    """The number of the scope that is open; 0: none."""
+    return 0 if _current is None else _current.number

@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from orch.store.file import FileStore
     from orch.work.deferred import Deferred
     from orch.work.staging import Print
+
+T = TypeVar("T")
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -259,6 +261,29 @@ class Context:
         except OSError as error:
             raise StoreError(f"defer: {self._place.deferred} cannot be written: {error.strerror or error}") from error
 
+    # The graph ----------------------------------------------------------------------------------------------------
+
+    def add_child(self, job: T) -> T:
+        """Have `job` run after this one's body, used or not; gives it. Raises `GraphError` for what cannot be."""
+        from orch.authoring.relations import CHILD, add
+
+        return add(None, job, CHILD)
+
+    def add_follow_on(self, job: T) -> T:
+        """Have `job` run after all that this one makes, and everything below that; gives it."""
+        from orch.authoring.relations import FOLLOW_ON, add
+
+        return add(None, job, FOLLOW_ON)
+
+    def add_service(self, service: Any, parent: Any = None) -> Any:
+        """Have an `orch.Service` run for the jobs that this one makes; gives what stands for its credentials.
+
+        `parent`: another service of this job, which is to be up first.
+        """
+        from orch.authoring.services import add_service
+
+        return add_service(None, service, parent)
+
     # What it says -------------------------------------------------------------------------------------------------
 
     def log(self, text: str, level: str = "info") -> None:
@@ -319,6 +344,15 @@ class LogStream(io.TextIOBase):
 def context() -> Context:
     """The context of the running job. Raises `JobError` outside of one."""
     return current("orch.context()")
+
+
+def running(*, workflow: bool = False) -> str:
+    """What runs here, for messages: the label of a job, or with `workflow` of a workflow function too; else empty."""
+    try:
+        who = current("").who
+    except JobError:
+        return ""
+    return who.label if who.job or workflow else ""
 
 
 def current(what: str) -> Context:
