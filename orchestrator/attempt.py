@@ -85,6 +85,11 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     env: dict[str, str] = {}
     doom: float = 0.0
 
+    @property
+    def program(self) -> bool:
+        """Is a program to be run, without Python? A survey of one takes Python, and runs nothing."""
+        return self.form == "command" and not self.survey
+
 
 class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The body (as JSON) of an attempt of form "command": a program that needs no Python to be prepared or collected.

@@ -86,7 +86,7 @@ class Execution:
         self.tasks[task.key] = task
         self._marks[tag_of(self._agent, task.key)] = task
         try:
-            if task.attempt.form == "command":
+            if task.attempt.program:
                 self._start_command(task)
             else:
                 self._start_python(task)
@@ -311,7 +311,7 @@ class Execution:
         """Is something to be done, or being done, that the attempt has deferred to its end?"""
         if task.deferring:
             return self.epilogues.holds(task.key)
-        if not task.started_at or task.attempt.form == "command" or not self.epilogues.wanted(task):
+        if not task.started_at or task.attempt.program or not self.epilogues.wanted(task):
             return False
         task.deferring = True
         if task.capture is None:

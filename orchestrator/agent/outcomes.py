@@ -70,7 +70,7 @@ def conclude(task: Task, store: FileStore, host: str) -> Outcome:
     try:
         out, err = _output(task, verdict, store)
         value = verdict.value
-        if task.attempt.form == "command" and verdict.reason is Reason.FINISHED:
+        if task.attempt.program and verdict.reason is Reason.FINISHED:
             value = _command_value(task, store)
     except (OSError, StoreError) as error:
         verdict = Outcome(key=task.key, reason=Reason.ERROR, message=f"its output cannot be kept: {error}")
