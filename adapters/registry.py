@@ -10,7 +10,11 @@ from orch.errors import AdapterError, UnknownAdapter
 
 GROUP = "orch.adapters"
 
-_OURS = {"local": "orch.adapters.local:LocalAdapter", "null": "orch.adapters.null:NullAdapter"}
+_OURS = {
+    "local": "orch.adapters.local:LocalAdapter",
+    "inprocess": "orch.adapters.inprocess:InProcessAdapter",
+    "null": "orch.adapters.null:NullAdapter",
+}
 _EXTRAS = ("ssh", "kubernetes")
 
 

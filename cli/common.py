@@ -52,7 +52,7 @@ def guarded(command: Callable[[], int], *, debug: Callable[[], bool]) -> int:
     except OrchError as error:
         if debug():
             _traceback()
-        _complain(error)
+        complain(error)
         return error.exit_code
     except BrokenPipeError:
         forget_stdout()
@@ -78,7 +78,7 @@ def _unexpected(error: BaseException, *, debug: bool) -> int:
     if debug:
         _traceback()
     if isinstance(error, OrchError):
-        _complain(error)
+        complain(error)
         return error.exit_code
     if isinstance(error, IllegalTransition):
         say(f"orch: the log is not one that orch has written: {error}")
@@ -93,7 +93,8 @@ def _unexpected(error: BaseException, *, debug: bool) -> int:
     return INTERNAL
 
 
-def _complain(error: OrchError) -> None:
+def complain(error: OrchError) -> None:
+    """Say what an error says, and where it is damage how to find out more."""
     text = str(error)
     say(text if text.startswith("orch ") else f"orch: {text}")
     if isinstance(error, LogDamaged) and error.path is not None:

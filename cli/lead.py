@@ -16,8 +16,9 @@ import anyio
 import anyio.abc
 
 from orch.api import Orchestrator, Run
-from orch.cli.common import collect_again, say
+from orch.cli.common import collect_again, complain, say
 from orch.cli.progress import Progress, summary_line
+from orch.cli.settings import IN_PROCESS
 from orch.errors import OrchError, RunFailed
 from orch.hints import store_option
 from orch.store.file import FileStore
@@ -37,6 +38,7 @@ class Face:
         self.out = self._directory(out)
         self.level = level
         self.log = log
+        self.names_files = False  # has it printed where files are in the store?
 
     @staticmethod
     def _directory(out: str | None) -> Path | None:
@@ -59,10 +61,14 @@ class Face:
 
     def _place(self, out: Path | None) -> Callable[[Any], str]:
         if out is None:
-            return lambda ref: str(self.store.local_path(ref.path))
+            return self._in_store
         from orch.cli.export import Exporter
 
         return Exporter(self.store, out)
+
+    def _in_store(self, ref: Any) -> str:
+        self.names_files = True
+        return str(self.store.local_path(ref.path))
 
 
 class _Ending:
@@ -90,11 +96,38 @@ def lead(store: FileStore, settings: Mapping[str, Any], begin: Begin, face: Face
     if ending.run is not None:
         face.say(summary_line(ending.run, time.monotonic() - began))
     if ending.error is not None:
-        raise _shorter(ending.error) if ending.run is not None and not face.quiet else ending.error
+        error = _shorter(ending.error) if ending.run is not None and not face.quiet else ending.error
+        if ending.run is None or not _to_clean(ending.run, settings) or not isinstance(error, OrchError):
+            raise error
+        complain(error)
+        _clean(face, ending.run, settings)
+        return error.exit_code
     assert ending.run is not None
     face.print(ending.run)
-    _hint(face, ending.run)
+    if not _clean(face, ending.run, settings):
+        _hint(face, ending.run)
     return 0
+
+
+def _to_clean(run: Run, settings: Mapping[str, Any]) -> str:
+    """What `--clean` says, if it says that the run is to go which has ended like this; else empty."""
+    outcome, when = run.state.outcome, str(settings.get("clean") or run.settings.clean)
+    return when if outcome and when in ("always", "on-success" if outcome == "succeeded" else "on-error") else ""
+
+
+def _clean(face: Face, run: Run, settings: Mapping[str, Any]) -> bool:
+    """Delete the run if it is to go, and its result stays true; was it deleted?"""
+    when = _to_clean(run, settings)
+    if not when:
+        return False
+    if face.names_files:
+        say(f"orch: run {run.id} is kept, though --clean {when} was given: its result names files in it; see --out")
+        return False
+    from orch.cli.clean import delete_run
+
+    delete_run(face.store, run.id)
+    face.say(f"orch: deleted run {run.id} (--clean {when})")
+    return True
 
 
 async def _lead(store: FileStore, settings: Mapping[str, Any], begin: Begin, face: Face, ending: _Ending) -> None:
@@ -116,7 +149,7 @@ async def _lead(store: FileStore, settings: Mapping[str, Any], begin: Begin, fac
 async def _watch(run: Run, face: Face, ending: _Ending) -> None:
     """Show progress until the run is over."""
     async with anyio.create_task_group() as tasks:
-        progress = Progress(run, quiet=face.quiet)
+        progress = Progress(run, quiet=face.quiet, plain=run.settings.adapter == IN_PROCESS)
         tasks.start_soon(progress.show)
         if face.log or face.level in ("info", "debug"):
             from orch.cli.diagnostics import log_events

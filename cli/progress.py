@@ -41,11 +41,12 @@ MOST_FAILED = 3
 
 
 class Progress:
-    """Shows one run until it is cancelled."""
+    """Shows one run until it is cancelled. `plain`: the terminal is the jobs' own."""
 
-    def __init__(self, run: Run, *, quiet: bool = False) -> None:
+    def __init__(self, run: Run, *, quiet: bool = False, plain: bool = False) -> None:
         self._run = run
         self._quiet = quiet
+        self._plainly = plain or not is_terminal()
         self._began = time.monotonic()
         self._warned = 0
         self._said = ""
@@ -55,7 +56,7 @@ class Progress:
         if self._quiet:
             return
         try:
-            await (self._live() if is_terminal() else self._plain())
+            await (self._plain() if self._plainly else self._live())
         finally:
             self._warn()
 

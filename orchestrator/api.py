@@ -208,6 +208,15 @@ class Run:
         found = from_log(created.settings).out if created else ""
         return Path(found) if found else None
 
+    @property
+    def settings(self) -> Settings:
+        """Those that this leader began with; of a run that has ended, those that it was begun with."""
+        if self._opened.leader is not None:
+            found: Settings = self._opened.settings
+            return found
+        created = self.state.created
+        return from_log(created.settings) if created else Settings()
+
     async def _lead(self) -> None:
         if self._opened.leader is None:
             return

@@ -15,13 +15,13 @@ import msgspec
 from orch import errors
 from orch.attempt import Place, Plan
 from orch.authoring.pickling import dumps, explain
-from orch.environment import packed
+from orch.environment import inherited, packed
 from orch.errors import WorkflowError
 from orch.planner_process import PlannerProcess, take
 from orch.work.framing import HEADER, Answer, Describe, Described, Load, Made, MakePlan, Request, Trouble, encode
 from orch.work.options import Description, Parameter
 
-__all__ = ["Description", "Parameter", "Planner", "pack_arguments"]
+__all__ = ["Description", "Parameter", "Planner", "open_planner", "pack_arguments"]
 
 GRACE = 0.5
 """Seconds that a planner has to leave after its last answer."""
@@ -131,6 +131,36 @@ class Planner:
             await self._silent.wait()
         self._process.kill()
         await self._process.wait()
+
+
+class PlannerHere:
+    """Plans in this process, where breakpoints work: for runs whose jobs run here as well."""
+
+    def __init__(self, bundle: str | os.PathLike[str], environment: Mapping[str, str]) -> None:
+        self._bundle = os.fspath(bundle)
+        self._environment = environment
+
+    async def plan(self, place: Place, run: str, argv: Sequence[str] | None = None, arguments: bytes = b"") -> Plan:
+        """As `Planner.plan`; nothing else goes on meanwhile."""
+        from orch.work.foreground import interruptible, load_here, no_loop, variables
+        from orch.work.planner import make_plan
+
+        inherited.update(self._environment)
+        request = MakePlan(place, run, None if argv is None else list(argv), arguments)
+        with interruptible(), no_loop(), variables(self._environment):
+            return make_plan(load_here(self._bundle), request)
+
+
+@contextlib.asynccontextmanager
+async def open_planner(
+    bundle: str | os.PathLike[str], environment: Mapping[str, str], cwd: str, *, here: bool = False
+) -> AsyncIterator[Planner | PlannerHere]:
+    """A planner of its own, or with `here` this process."""
+    if here:
+        yield PlannerHere(bundle, environment)
+        return
+    async with Planner.open(bundle, environment, cwd) as planner:
+        yield planner
 
 
 def pack_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:

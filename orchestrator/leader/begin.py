@@ -29,7 +29,7 @@ from orch.hints import store_option
 from orch.leader.opened import Opened
 from orch.leader.opening import AdapterByName, Lock, open_log, run_info
 from orch.leader.settings import Settings, to_log
-from orch.planning import Planner, pack_arguments
+from orch.planning import open_planner, pack_arguments
 from orch.state.fold import apply
 from orch.state.model import State
 from orch.state.react import impossible, planned
@@ -37,6 +37,9 @@ from orch.store import layout
 from orch.store.file import FileStore
 from orch.store.private import exposed
 from orch.store.runs import check_run_id, new_run_id
+
+IN_PROCESS = "inprocess"
+"""The adapter that runs jobs in this process, where the workflow is planned, too."""
 
 MOST_SHOWN = 200
 """Characters of an argument that are kept for people."""
@@ -142,7 +145,7 @@ async def _plan(
 
     async def plan() -> None:
         directory = store.local_path(layout.bundle_dir(bundle.digest))
-        async with Planner.open(directory, info.environment, os.getcwd()) as planner:
+        async with open_planner(directory, info.environment, os.getcwd(), here=adapter.name == IN_PROCESS) as planner:
             if argv is not None:
                 plans.append(await planner.plan(place, info.run, argv=argv))
             else:

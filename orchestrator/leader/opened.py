@@ -45,6 +45,7 @@ class Opened:
     ) -> None:
         self.run = run
         self.state = state
+        self.settings = settings
         self.topic = Topic(log.directory, last_seq=log.last_seq)
         self.fetch: Callable[[int], ev.Event] = log.fetch
         self._log = log
