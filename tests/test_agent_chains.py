@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from support.agents import Lab, Signal, View
 from support.chained import chain, fails, first, makes, plus
 
-from orch.adapters.contract import Finished, Queued, Started, Unknown
+from orch.adapters.contract import Finished, Queued, Started, Unknown, Update
 from orch.attempt import Attempt, Reason, Value
 
 FORMS = ["fork", "pool"]
@@ -55,6 +55,11 @@ async def gate(tmp_path: Path) -> AsyncIterator[Gate]:
     found = Gate(tmp_path)
     yield found
     found.close()
+
+
+def is_unknown(key: str, ask: int) -> Callable[[Update], bool]:
+    """Tells the answer to that question."""
+    return lambda update: update == Unknown(key, ask)
 
 
 def order(view: View, wanted: type[Any]) -> list[str]:
@@ -113,8 +118,7 @@ async def test_what_is_chained_after_a_failure_or_after_new_jobs_is_forgotten(
     assert (await view.outcome(links[0], acknowledge=False)).reason is reason
     await view.session.find([each.key for each in links], 7)
     for each in links[1:]:
-        found = await view.until(lambda update, key=each.key: isinstance(update, Unknown) and update.key == key)
-        assert found == Unknown(each.key, 7)
+        await view.until(is_unknown(each.key, 7))
     assert order(view, Started) == [links[0].key]
 
 
@@ -163,7 +167,7 @@ async def test_with_the_agent_a_chain_is_lost_from_the_link_that_ran(view: View,
     assert (await view.outcome(links[0], acknowledge=False)).reason is Reason.LOST
     await view.session.find([each.key for each in links], 5)
     for each in links[1:]:
-        await view.until(lambda update, key=each.key: update == Unknown(key, 5))
+        await view.until(is_unknown(each.key, 5))
 
 
 async def test_a_link_whose_predecessor_is_gone_is_an_attempt_like_any_other(view: View) -> None:
