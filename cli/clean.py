@@ -22,7 +22,7 @@ from orch.store.runs import check_run_id
 app = application()
 
 
-@command(app, "clean", "[OPTIONS] [RUN]  |  orch clean --garbage [OPTIONS] [RUN]")
+@command(app, "clean", "[OPTIONS] [RUN]  |  orch clean --garbage [OPTIONS] [RUN]  |  orch clean --cache [OPTIONS]")
 def clean(
     run: RunId = None,
     *,
@@ -31,12 +31,17 @@ def clean(
     garbage: Annotated[
         bool, typer.Option("--garbage", help="keep runs; delete files, code and leftovers that none needs")
     ] = False,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="drop what the call cache keeps of runs that were deleted")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
 ) -> int:
     """Delete a run (default: the newest) with all its files; or, with --garbage, only what no event names."""
     found = find_store(store)
     if garbage:
         return _garbage(found, run)
+    if cache:
+        return _drop_calls(found, run, yes=yes)
     if run is not None and not os.path.lexists(found.local_path(run_dir(check_run_id(run)))):
         say(f"the store {found.root} has no run {run!r}: nothing to do")
         return 0
@@ -50,9 +55,17 @@ def clean(
         link.unlink()
         say(f"removed the link {link}; what it leads to is left as it is: {target}")
         return 0
-    delete_run(found, run)
-    say(f"deleted run {run}")
+    kept = delete_run(found, run)
+    say(f"deleted run {run}" + (f", but for what {kept} calls need: orch clean --cache drops that" if kept else ""))
     return 0
+
+
+def _drop_calls(store: FileStore, run: str | None, *, yes: bool) -> int:
+    from orch.cli.cached import drop_calls
+
+    if run is not None:
+        raise UsageError("orch clean --cache takes no run: it looks at all that were deleted")
+    return drop_calls(store, None, yes=yes)
 
 
 def _agreed(run: str, store: FileStore) -> bool:
@@ -63,26 +76,31 @@ def _agreed(run: str, store: FileStore) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def delete_run(store: FileStore, run: str) -> None:
+def delete_run(store: FileStore, run: str) -> int:
     """Delete a run that nobody leads; what it still has running is ended before. Raises `RunBusy`.
 
-    The run vanishes at once, by a rename; a crash later leaves a directory that `--garbage` removes.
+    The run vanishes at once, by a rename; a crash later leaves a directory that `--garbage` removes. What the call
+    cache needs of it stays; how many calls that are.
     """
     from orch.bus.lock import RunLock
+    from orch.cli.cached import strip_run
 
     directory = store.local_path(run_dir(run))
     if not directory.exists():
-        return
+        return 0
     _end_what_runs(store, run)
     lock = RunLock(store.local_path(lock_file(run)))
     lock.acquire()
     try:
-        store.delete_tree(run_dir(run))
+        kept = strip_run(store, run)
+        if kept is None:
+            store.delete_tree(run_dir(run))
     finally:
         lock.release()
     for request in store.local_path("requests").glob(f"{run}.*.json"):
         if request.name.count(".") == run.count(".") + 2:
             request.unlink(missing_ok=True)
+    return kept.calls if kept else 0
 
 
 def _end_what_runs(store: FileStore, run: str) -> None:

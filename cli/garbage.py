@@ -14,8 +14,10 @@ from pathlib import Path
 
 from orch.bus import events as ev
 from orch.bus.reader import read
+from orch.calls.remains import prune
+from orch.calls.source import deleted_runs
 from orch.cli.summary import leader_alive
-from orch.errors import OrchError
+from orch.errors import OrchError, StoreError
 from orch.state.fold import apply
 from orch.state.graph import IllegalTransition
 from orch.state.model import State
@@ -58,6 +60,7 @@ def collect(store: FileStore, only: str | None = None, now: float | None = None)
         if bundles is not None:
             _bundles(store, bundles, report, oldest)
         _leftovers(store, report, oldest)
+        _remains(store, report)
     return report
 
 
@@ -84,12 +87,13 @@ class _Named:
 
 def files_of(event: ev.Event) -> Iterator[str]:
     """Paths in the store that an event names."""
-    for name in ("body", "value", "stdout", "stderr"):
+    for name in ("body", "wanted", "value", "stdout", "stderr"):
         blob = getattr(event, name, None)
         if isinstance(blob, ev.Blob) and blob.file:
             yield blob.file
-    for file in getattr(event, "files", ()):
-        yield file.path
+    if not isinstance(event, ev.Removed):
+        for file in getattr(event, "files", ()):
+            yield file.path
 
 
 def _of_run(store: FileStore, run: str, named: _Named, report: Report, oldest: float) -> None:
@@ -103,6 +107,18 @@ def _of_run(store: FileStore, run: str, named: _Named, report: Report, oldest: f
         for path in list(store.list(f"{run_dir(run)}/{part}")):
             if path not in named:
                 _delete(store, path, report, oldest)
+
+
+def _remains(store: FileStore, report: Report) -> None:
+    """What a `clean` that was killed has left of runs of which only what their calls need was to stay."""
+    for run in deleted_runs(store):
+        try:
+            freed = prune(store, run)
+        except StoreError as error:
+            report.notes.append(f"what is left of the deleted run {run} is left alone: {error}")
+            continue
+        report.count += freed.count
+        report.size += freed.size
 
 
 def _bundles(store: FileStore, used: set[str], report: Report, oldest: float) -> None:

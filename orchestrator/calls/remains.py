@@ -23,17 +23,19 @@ from orch.calls.source import (
     taken,
     write_remains,
 )
+from orch.errors import StoreError
 from orch.store.file import FileStore
 from orch.store.layout import calls_file, log_dir, run_dir
 
 
 class Freed:
-    """What was deleted. Size in bytes. `calls`: those that are kept, or were dropped."""
+    """What was deleted. Size in bytes. `calls`: those that are kept, or were dropped. `notes`: what was left alone."""
 
     def __init__(self, calls: int = 0) -> None:
         self.calls = calls
         self.count = 0
         self.size = 0
+        self.notes: list[str] = []
 
 
 def strip(store: FileStore, run: str) -> Freed | None:
@@ -59,20 +61,35 @@ def prune(store: FileStore, run: str) -> Freed:
     return freed
 
 
-def drop(store: FileStore, oldest: str) -> tuple[Freed, int]:
+def drop(store: FileStore, oldest: str) -> Freed:
     """Forget calls of deleted runs that were made before `oldest` (a log's time), with their files.
 
-    What a run that is there has taken stays: its results need it. So does what other calls that stay need. Also gives
-    how many of the older ones that are. Raises `LogDamaged`, `LogTrouble`, `StoreError`, `OSError`.
+    What a run that is there has taken stays: its results need it. So does what other calls that stay need. Raises
+    `LogDamaged`, `LogTrouble`, `StoreError`, `OSError`.
     """
-    runs = deleted_runs(store)
-    calls = [entry for run in runs for entry in read_remains(store, run).calls]
+    freed = Freed()
+    runs = _readable(store, freed.notes)
+    calls = [entry for made in runs.values() for entry in made]
     used = set().union(*(taken(store, run) for run in stamps(store) if run not in runs))
     kept = _closure(calls, {(entry.run, entry.job) for entry in calls if entry.time >= oldest} | used)
-    freed = Freed(len(calls) - len(kept))
     for run in runs:
-        _reduce(store, run, [entry for entry in calls if entry.run == run and (run, entry.job) in kept], freed)
-    return freed, sum(entry.time < oldest for entry in calls) - freed.calls
+        _reduce(store, run, [entry for entry in runs[run] if (run, entry.job) in kept], freed)
+    freed.calls = len(calls) - len(kept)
+    held = sum(entry.time < oldest for entry in calls) - freed.calls
+    if held:
+        freed.notes.append(f"{held} calls are kept: runs that are there have taken their values")
+    return freed
+
+
+def _readable(store: FileStore, notes: list[str]) -> dict[str, list[Entry]]:
+    """The calls of each deleted run."""
+    found = {}
+    for run in deleted_runs(store):
+        try:
+            found[run] = read_remains(store, run).calls
+        except StoreError as error:
+            notes.append(f"what is left of the deleted run {run} is left alone: {error}")
+    return found
 
 
 def _closure(calls: list[Entry], wanted: set[tuple[str, int]]) -> set[tuple[str, int]]:

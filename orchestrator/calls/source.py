@@ -82,7 +82,8 @@ def entries(store: FileStore, run: str) -> Iterator[Entry]:
     """
     directory = store.local_path(log_dir(run))
     if not epochs(directory, REAL):
-        yield from read_remains(store, run).calls
+        if is_remains(store, run):
+            yield from read_remains(store, run).calls
         return
     if not tells(directory, SURVEYED):
         return
@@ -109,7 +110,8 @@ def complete(store: FileStore, entry: Entry) -> Entry | None:
     if missing(store, entry):
         return None
     pickles = [blob_bytes(store, kept.value) for kept in entry.values]
-    return msgspec.structs.replace(entry, mentions=other_mentions(pickles, entry.files))
+    found = msgspec.structs.replace(entry, mentions=other_mentions(pickles, entry.files))
+    return None if missing(store, found) else found
 
 
 def tells(directory: Path, mark: bytes) -> bool:

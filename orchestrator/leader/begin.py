@@ -114,6 +114,11 @@ def _reserved(store: FileStore, run: str) -> Iterator[None]:
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:
+        if store.exists(layout.calls_file(run)) and not store.exists(layout.log_dir(run)):
+            raise RunExists(
+                f"the store {store.root} has had a run {run}, and keeps what its calls need, for the call cache; "
+                f"choose another id, or drop that with: orch clean --cache{store_option(store)}"
+            ) from None
         raise RunExists(
             f"the store {store.root} has a run {run} already; "
             f"carry it on with: orch replay {run} --restart{store_option(store)}, or delete it first with: "

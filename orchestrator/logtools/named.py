@@ -34,18 +34,23 @@ class Gone(msgspec.Struct, frozen=True):
 
 def named_files(event: ev.Event) -> Iterator[Named]:
     """What the event names."""
-    for field in ("body", "value", "stdout", "stderr"):
+    for field in ("body", "wanted", "value", "stdout", "stderr"):
         blob = getattr(event, field, None)
         if isinstance(blob, ev.Blob) and blob.file:
-            yield Named(blob.file, blob.size, blob.digest, synced=field in ("body", "value"))
-    for file in getattr(event, "files", ()):
-        yield Named(file.path, file.size, file.digest, file.directory)
+            yield Named(blob.file, blob.size, blob.digest, synced=field not in ("stdout", "stderr"))
+    if isinstance(event, ev.Reused):
+        blobs = (kept.value for kept in event.values)
+        yield from (Named(blob.file, blob.size, blob.digest) for blob in blobs if blob.file)
+    if not isinstance(event, ev.Removed):
+        for file in getattr(event, "files", ()):
+            yield Named(file.path, file.size, file.digest, file.directory)
 
 
 class FileCheck:
     """Checks the files of one run. `count`: how many; `gone`: those that are not as they should be.
 
-    `unsynced` are captured outputs that are not: no result depends on them, and a power cut may take them.
+    `unsynced` are captured outputs that are not: no result depends on them, and a power cut may take them. Files of
+    other runs, in values that were taken from there, are looked for beside this one.
     """
 
     def __init__(self, directory: Path, run: str) -> None:
@@ -57,12 +62,20 @@ class FileCheck:
 
     def __call__(self, event: ev.Event) -> None:
         """Check the files that the event names."""
+        if isinstance(event, ev.Removed):  # on purpose
+            removed = {self._place(path) for path in event.files}
+            self.gone = [one for one in self.gone if one.path not in removed]
         for file in named_files(event):
             self.count += 1
-            path = self._directory / file.path.removeprefix(self._prefix)
+            path = self._place(file.path)
             why = _problem(path, file)
             if why:
                 (self.gone if file.synced else self.unsynced).append(Gone(event.seq, path, why))
+
+    def _place(self, path: str) -> Path:
+        if path.startswith(self._prefix):
+            return self._directory / path.removeprefix(self._prefix)
+        return self._directory.parent.parent / path
 
 
 def _problem(path: Path, file: Named) -> str:
