@@ -74,6 +74,8 @@ def check(upper: Call | None, lower: Call, relation: str) -> None:
 
 def check_upper(upper: Call | None, lower: Call, relation: str) -> None:
     """Raise `GraphError` if nothing, or not this, may be added to `upper`."""
+    if upper is None and not scope.current():
+        raise JobError(f"{lower.label} cannot be a {relation} of the running job: none runs here")
     for call in (lower,) if upper is None else (upper, lower):
         if call.scope != scope.current():
             raise GraphError(_strange(upper, lower, relation, call))
@@ -131,9 +133,11 @@ def _served(service: Call) -> str:
 
 def _strange(upper: Call | None, lower: Call, relation: str, strange: Call) -> str:
     """A job that is not of the graph which is being made."""
+    from orch.work.traces import shown_name  # only for a mistake
+
     file, line = strange.where
     where = "outside of the workflow function and of any job" if not strange.scope else "by another run or attempt"
     return (
         f"{lower.label} cannot be a {relation} of {'the running job' if upper is None else upper.label}: job "
-        f"{strange.label} was made {where}, at {file}:{line}. Make both where they are added to each other"
+        f"{strange.label} was made {where}, at {shown_name(file)}:{line}. Make both where they are added to each other"
     )
