@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from orch.cli.common import find_run, find_store, say
-from orch.cli.parser import STORE, LogLevel, RunId, Store, application, command
+from orch.cli.parser import STORE, LogLevel, RunId, Store, application, command, one_of
 from orch.cli.usage import UsageError
 from orch.errors import LogDamaged, NoSuchRun, RunBusy
 from orch.hints import store_option
@@ -21,8 +21,16 @@ from orch.store.runs import check_run_id
 
 app = application()
 
+STATES = ("succeeded", "failed", "cancelled", "stopped", "interrupted")
+"""Of runs that nobody leads. What is damaged may still be wanted, and is deleted by its name only."""
 
-@command(app, "clean", "[OPTIONS] [RUN]  |  orch clean --garbage [OPTIONS] [RUN]  |  orch clean --cache [OPTIONS]")
+
+@command(
+    app,
+    "clean",
+    "[OPTIONS] [RUN]  |  orch clean --garbage [OPTIONS] [RUN]  |  orch clean --cache [OPTIONS]"
+    "  |  orch clean --older-than TIME [OPTIONS]",
+)
 def clean(
     run: RunId = None,
     *,
@@ -34,14 +42,28 @@ def clean(
     cache: Annotated[
         bool, typer.Option("--cache", help="drop what the call cache keeps of runs that were deleted")
     ] = False,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="TIME", help="all runs in which nothing has happened for so long, as 30d"),
+    ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state", metavar="STATE", help="of these, only those in it; may be repeated", parser=one_of(STATES)
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
 ) -> int:
     """Delete a run (default: the newest) with all its files; or, with --garbage, only what no event names."""
     found = find_store(store)
+    if state and (older_than is None or cache):
+        raise UsageError("orch clean: --state means something with --older-than only")
+    if older_than is not None and not cache:
+        return _old(found, run, older_than, state or [], yes=yes, garbage=garbage)
     if garbage:
         return _garbage(found, run)
     if cache:
-        return _drop_calls(found, run, yes=yes)
+        return _drop_calls(found, run, older_than, yes=yes)
     if run is not None and not os.path.lexists(found.local_path(run_dir(check_run_id(run)))):
         say(f"the store {found.root} has no run {run!r}: nothing to do")
         return 0
@@ -60,12 +82,20 @@ def clean(
     return 0
 
 
-def _drop_calls(store: FileStore, run: str | None, *, yes: bool) -> int:
+def _drop_calls(store: FileStore, run: str | None, older_than: str | None, *, yes: bool) -> int:
     from orch.cli.cached import drop_calls
 
     if run is not None:
         raise UsageError("orch clean --cache takes no run: it looks at all that were deleted")
-    return drop_calls(store, None, yes=yes)
+    return drop_calls(store, older_than, yes=yes)
+
+
+def _old(store: FileStore, run: str | None, age: str, states: list[str], *, yes: bool, garbage: bool) -> int:
+    from orch.cli.expire import expire
+
+    if run is not None or garbage:
+        raise UsageError("orch clean --older-than takes no run, and no --garbage: it looks at all runs")
+    return expire(store, age, states, yes=yes)
 
 
 def _agreed(run: str, store: FileStore) -> bool:
