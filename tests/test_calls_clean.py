@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.calls import blob, cache_in, call, everything, find, one_call, stored, surveyed, write
+from support.calls import blob, cache_in, cached_run, call, everything, find, one_call, ref, stored, surveyed, write
 from support.handmade import created
 
 from orch.bus import events as ev
@@ -15,7 +15,6 @@ from orch.calls.remains import drop, prune, strip
 from orch.cli.garbage import collect
 from orch.cli.main import main
 from orch.errors import RunExists
-from orch.files import FileRef
 from orch.leader.begin import _reserved
 from orch.logtools.named import FileCheck
 from orch.store import layout
@@ -37,25 +36,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
     return cache_in(tmp_path / "cache")
-
-
-def ref(file: ev.StoredFile) -> FileRef:
-    return FileRef("name", file.path, file.size, file.digest)
-
-
-def cached_run(store: FileStore, run: str = "a", text: str = "x") -> list[str]:
-    """A run of a call that has a file, names another job's, and has a large value. Paths of what it needs."""
-    wrote, given = stored(store, run, b"wrote"), stored(store, run, b"given", job=5)
-    stored(store, run, b"of nobody", job=6)
-    inner = blob({"files": [ref(wrote), ref(given)]})
-    path = layout.value_file(run, 1, 2)
-    store.write_bytes(path, inner.data)
-    store.write_bytes(layout.value_file(run, 1, 1, "body"), b"a body")
-    store.write_bytes(layout.output_file(run, 1, "f", 2, "stdout"), b"printed")
-    events = one_call(run, text)
-    events[-1] = ev.Succeeded(job=1, attempt=2, value=ev.Blob(file=path, size=inner.size), files=[wrote])
-    write(store, run, events)
-    return sorted([layout.calls_file(run), path, wrote.path, given.path])
 
 
 def taking(store: FileStore, run: str, source: str, text: str = "x") -> None:

@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+from support.calls import cache_in, cached_run, call, find, write
 from support.command import orch, running, until
+from support.handmade import created
 from support.kills import NIGHTLY, Case, agent_ends
 
-from orch.bus.events import Running
+from orch.bus.events import Planned, Running
+from orch.store.file import FileStore
+from orch.store.runs import list_runs
 
 KILLED = -signal.SIGKILL
 MOST = 200
@@ -65,6 +69,35 @@ def test_killed_at_every_change(tmp_path: Path) -> None:
         check(case)
         assert files(case.store / "runs/keep") == kept
         check_garbage(case)
+        if last:
+            break
+    assert 10 < at < MOST - 1
+
+
+def test_killed_while_it_keeps_what_calls_need(tmp_path: Path) -> None:
+    """The call can be found at any time, and what is surplus is removed by the next one, or by `--garbage`."""
+    first = Case(tmp_path, "r")
+    store = FileStore(first.store)
+    store.create()
+    wanted = cached_run(store, first.run)
+    write(store, "keep", [created("keep"), Planned(count=0)])
+    before = find(store, "keep", cache_in(tmp_path / "cache"), call("x"))
+    assert before is not None
+    for at in range(1, MOST):
+        case = Case(tmp_path / str(at), "r")
+        shutil.copytree(first.store, case.store)
+        last = not killed(case, at)
+        left = FileStore(case.store)
+        runs = set(list_runs(left))
+        assert runs in ({"keep"}, {"keep", case.run})
+        assert find(left, "keep", cache_in(case.place / "cache"), call("x")) == before
+        if runs == {"keep"} and at % 2:
+            done = orch("clean", "--garbage", "--store", case.store, cwd=case.place)
+        else:
+            done = orch("clean", "--yes", case.run, "--store", case.store, cwd=case.place)
+        assert done.returncode == 0, done.stderr
+        assert sorted(left.list("runs/r")) == wanted
+        assert find(left, "keep", cache_in(case.place / "cache"), call("x")) == before
         if last:
             break
     assert 10 < at < MOST - 1

@@ -14,6 +14,7 @@ from orch.bus.log import Log
 from orch.calls.cache import CallCache
 from orch.calls.index import Found, Index
 from orch.calls.source import entries
+from orch.files import FileRef
 from orch.leader.calls import Learned, Reuse
 from orch.store import layout
 from orch.store.file import FileStore
@@ -62,6 +63,26 @@ def stored(store: FileStore, run: str, data: bytes, job: int = 1, number: int = 
     """A file that a job has written."""
     path = f"{layout.files_dir(run, job, 2)}/{number}/name"
     return ev.StoredFile(path=path, size=len(data), digest=store.write_bytes(path, data))
+
+
+def ref(file: ev.StoredFile) -> FileRef:
+    """The file as a value."""
+    return FileRef("name", file.path, file.size, file.digest)
+
+
+def cached_run(store: FileStore, run: str = "a", text: str = "x") -> list[str]:
+    """A run of a call that has a file, names another job's, and has a large value. Paths of what it needs."""
+    wrote, given = stored(store, run, b"wrote"), stored(store, run, b"given", job=5)
+    stored(store, run, b"of nobody", job=6)
+    inner = blob({"files": [ref(wrote), ref(given)]})
+    path = layout.value_file(run, 1, 2)
+    store.write_bytes(path, inner.data)
+    store.write_bytes(layout.value_file(run, 1, 1, "body"), b"a body")
+    store.write_bytes(layout.output_file(run, 1, "f", 2, "stdout"), b"printed")
+    events = one_call(run, text)
+    events[-1] = ev.Succeeded(job=1, attempt=2, value=ev.Blob(file=path, size=inner.size), files=[wrote])
+    write(store, run, events)
+    return sorted([layout.calls_file(run), path, wrote.path, given.path])
 
 
 def write(store: FileStore, run: str, events: Sequence[ev.Event], close: str = "") -> None:
