@@ -226,6 +226,7 @@ def can_finish(jobs: list[NewJob]) -> bool:
     }
     ran, over, done = {MAKER}, set(), set()
     everyone = range(MAKER, len(jobs))
+    first = min((number for number, new in enumerate(jobs) if new.serves == MAKER), default=len(jobs))
 
     def served(number: int) -> bool:
         return all(other in ran for other, new in enumerate(jobs) if new.serves == number)
@@ -234,7 +235,8 @@ def can_finish(jobs: list[NewJob]) -> bool:
         new = jobs[number]
         if new.serves is not None:
             return new.serves in ran and all(parent in ran for parent in new.parents)
-        return all(upper in ran and served(upper) for upper in places[number]) and all(f in over for f in new.follows)
+        waits = places[number] if new.parents or number > first else []
+        return all(upper in ran and served(upper) for upper in waits) and all(f in over for f in new.follows)
 
     for _ in range(4 * len(jobs) + 4):
         ran |= {n for n in everyone if n != MAKER and may_run(n) and all(need in ran for need in jobs[n].needs)}
@@ -255,7 +257,7 @@ def graphs(draw: st.DrawFn) -> list[NewJob]:
         if draw(st.integers(0, 4)) == 0:
             serves = draw(st.sampled_from([MAKER, *workers]))
             same = [n for n in range(number) if jobs[n].serves == serves]
-            parents = [draw(st.sampled_from(same))] if same and draw(st.booleans()) else []
+            parents = draw(st.lists(st.sampled_from(same), max_size=1)) if same else []
             jobs.append(NewJob(kind="s", needs=draw(earlier), serves=serves, parents=parents))
             continue
         parents = [n for n in draw(upper) if n == MAKER or n in workers]

@@ -8,7 +8,8 @@ What has to come after what is a graph of its own, with up to four moments for e
     DONE   all that follows from it is over          after its OVER, and the DONE of its follow-ons
 
 A moment that has nothing of its own is the one before it. `MAKER` is in the graph like any job: whoever makes the jobs,
-whose children are all that have no other place.
+whose children are all that have no other place. Of those, the ones that come before its first service in the list, and
+so all that this needs, do not wait for its services.
 """
 
 from __future__ import annotations
@@ -121,16 +122,18 @@ class _Order:
             yield self._over(number), ""
             yield from ((self._done(one), "follow-on") for one in self._follow_ons[number])
         elif number != MAKER:
-            yield from self._before_body(self._jobs[number])
+            yield from self._before_body(number, self._jobs[number])
 
-    def _before_body(self, job: NewJob) -> Iterator[tuple[Moment, str]]:
+    def _before_body(self, number: int, job: NewJob) -> Iterator[tuple[Moment, str]]:
         yield from (((need, BODY), NEED) for need in job.needs)
         if job.serves is not None:
             yield (job.serves, BODY), "service"
             yield from (((parent, BODY), "dependant") for parent in job.parents)
         else:
-            yield from ((self._up(parent), "child") for parent in _parents(job))
+            yield from ((self._up(parent), "child") for parent in job.parents)
             yield from ((self._over(one), "follow-on") for one in job.follows)
+            if MAKER in self._services and self._services[MAKER][0] < number and MAKER in _parents(job):
+                yield (MAKER, UP), "child"
 
     # The search -----------------------------------------------------------------------------------------------------
 
