@@ -93,7 +93,7 @@ _WHEN = ("always", "on-success", "on-error", "never")
 SETTINGS = (
     Setting("store", "", ".orch", "the store: a directory, or file:PATH", "LOCATOR"),
     Setting("adapter", "adapter", "local", "the batch system", "NAME", WAY),
-    Setting("work-dir", "work_dir", "", "scratch, cache and sockets; else $ORCH_WORK_DIR, else /tmp", "DIR", WAY),
+    Setting("work-dir", "work_dir", "", "scratch, cache and sockets; else below /tmp", "DIR", WAY),
     Setting("set-env", "set_env", "", "variables of the jobs' environment; values are never stored", "NAMES", WAY),
     Setting(
         "deploy", "deploy", "true", "store the code with the run; else all hosts read it from where it is", "", WAY
@@ -110,17 +110,17 @@ SETTINGS = (
         words=("always", "relaxed"),
     ),
     Setting("max-log-size", "max_log", "16MiB", "keep so much of each output of an attempt", "SIZE", WAY),
-    Setting("max-cores", "cores", "unlimited", "cores", "N", ROOM, ("cores",)),
-    Setting("max-memory", "memory", "unlimited", "memory, such as 8GiB", "SIZE", ROOM, ("memory",)),
-    Setting("max-disk", "disk", "unlimited", "disk for scratch directories", "SIZE", ROOM),
-    Setting("max-jobs", "max_jobs", "unlimited", "attempts that are live", "N", ROOM),
-    Setting("max-local-jobs", "max_local_jobs", "unlimited", "of these, jobs that run beside the leader", "N", ROOM),
-    Setting("max-services", "max_services", "unlimited", "services", "N", ROOM),
+    Setting("max-cores", "cores", "unlimited", "cores at once", "N", ROOM, ("cores",)),
+    Setting("max-memory", "memory", "unlimited", "memory at once, such as 8GiB", "SIZE", ROOM, ("memory",)),
+    Setting("max-disk", "disk", "unlimited", "scratch space at once", "SIZE", ROOM),
+    Setting("max-jobs", "max_jobs", "unlimited", "attempts at once", "N", ROOM),
+    Setting("max-local-jobs", "max_local_jobs", "unlimited", "attempts at once beside the leader", "N", ROOM),
+    Setting("max-services", "max_services", "unlimited", "services at once", "N", ROOM),
     Setting(
         "max-preemptible-services",
         "max_preemptible_services",
         "unlimited",
-        "services that may lose their place",
+        "services at once that may lose their place",
         "N",
         ROOM,
     ),

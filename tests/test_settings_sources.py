@@ -16,7 +16,7 @@ from orch.cli.main import main
 from orch.cli.parser import application, call, command
 from orch.cli.set import LIMITS
 from orch.cli.usage import UsageError
-from orch.config import DEFAULT, NAMED, SETTINGS, find_settings, find_store
+from orch.config import DEFAULT, NAMED, SETTINGS, Setting, find_settings, find_store
 from orch.errors import UserError
 from orch.hints import store_option
 from orch.leader.requests import SET, make_request, read_requests
@@ -82,6 +82,30 @@ def test_the_default_that_is_told_is_the_one_that_counts(setting: Any) -> None:
 
 def test_what_can_be_adjusted_is_a_setting() -> None:
     assert {setting.keyword for setting in LIMITS} == set(Limits.__annotations__) == set(ADJUSTABLE)
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert rows == [_row(setting) for setting in SETTINGS]
+
+
+def _row(setting: Setting) -> str:
+    form = f"`{setting.name}`" + (f" {setting.metavar.replace('|', '&')}" if setting.metavar else "")
+    keyword = {"store": "`store`", "chaos": "`chaos`, `chaos_seconds`"}.get(setting.name, f"`{setting.keyword}`")
+    default = {"true": "yes", "false": "no", "": ""}.get(setting.default, f"`{setting.default}`")
+    return f"| {form} | {keyword} | {default} | {setting.help} |".replace("&", "\\|")
+
+
+def test_the_file_in_the_documentation_can_be_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "settings.md").read_text(encoding="utf-8")
+    (place / "p" / "orch.toml").write_text(text.partition("```toml\n")[2].partition("```")[0])
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    found = to.keywords(to.everywhere({}))
+    assert (found["max_jobs"], found["memory"], found["default_walltime"]) == (50, 64 << 30, 7200.0)
+    assert (found["chaining"], found["set_env"]) == (False, {"OMP_NUM_THREADS": "2", "LANG": "C.UTF-8"})
+    assert find_store() == str(place / "p" / "runs")
 
 
 # Which one counts ------------------------------------------------------------------------------------------------
