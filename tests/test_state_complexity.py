@@ -23,7 +23,8 @@ from orch.bus import events as ev
 from orch.state.decide import Limits, attempt_key, decide
 from orch.state.fold import fold
 from orch.state.law import JobState
-from orch.state.model import State
+from orch.state.model import Job, State
+from orch.state.policy import Rules
 from orch.state.react import planned, react
 from orch.testing.batch import FakeBatch
 
@@ -74,7 +75,7 @@ class Desk:
     """The pure part of a leader, without a log and without an adapter."""
 
     def __init__(self, plan: Plan) -> None:
-        self.told = Folded(ev.Opened(run="r", host="h", pid=1), ev.Created(run="r"), *planned(plan, 0))
+        self.told = Folded(ev.Opened(run="r", host="h", pid=1), ev.Created(run="r"), *planned(plan, Rules(backoff=0)))
 
     @property
     def state(self) -> State:
@@ -83,7 +84,7 @@ class Desk:
     def finished(self, job: int, **fields: object) -> None:
         key = self.state.jobs[job].key
         outcome = Outcome(**{"key": key, "reason": Reason.FINISHED, **fields})  # type: ignore[arg-type]
-        self.told.then(*react(self.state, Finished(key=key, outcome=outcome), 0, lambda _: ""))
+        self.told.then(*react(self.state, Finished(key=key, outcome=outcome), Rules(backoff=0), lambda _: ""))
 
     def submit(self) -> list[int]:
         """Intend what is to be done now."""
@@ -97,7 +98,7 @@ class Desk:
             for job in self.submit():
                 key = self.state.jobs[job].key
                 for update in (Queued(key=key, id="7"), Started(key=key), Started(key=key)):
-                    self.told.then(*react(self.state, update, 0, lambda _: ""))
+                    self.told.then(*react(self.state, update, Rules(backoff=0), lambda _: ""))
                 self.finished(job)
         self.told.then(ev.Ended(outcome=decide(self.state, LIMITS).end))
 
@@ -249,11 +250,14 @@ def test_taking_from_many_ready_jobs() -> None:
 
     def drain(n: int) -> Callable[[], object]:
         state = State()
-        state.ready.update(dict.fromkeys(range(n)))
+        rows = [Job(job, "job", "", 1) for job in range(n)]
+        for row in rows:
+            state.ready.add(row)
 
         def all_of_them() -> None:
             for _ in range(n):
-                del state.ready[next(iter(state.ready))]
+                (first,) = state.ready.take(1, {})
+                state.ready.discard(rows[first])
 
         return all_of_them
 

@@ -32,7 +32,10 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "job": job, "by": job, "attempt": attempt, "needs": ids, "refs": ids, "count": st.integers(0, 3),
     "added": st.integers(0, 3), "retries": st.integers(0, 2), "alias": st.booleans(), "charged": st.booleans(),
     "pid": st.just(1), "value": st.none(), "key": st.sampled_from(["r.1.1", "r.2.1"]), "what": word, "outcome": word,
-    "reason": word,
+    "reason": word, "parents": ids, "follows": ids, "serves": st.integers(-1, 3), "after": job, "failed": job,
+    "checkpoint": st.booleans(), "survey": st.booleans(), "wait": st.sampled_from([0.0, 1.0]), "cache": st.booleans(),
+    "form": st.sampled_from(["fork", "service", "group"]), "settings": st.just({}), "values": st.just([]),
+    "files": st.just([]), "resources": st.just(ev.Resources()),
 }  # fmt: skip
 """Values by name of the field; small, so that events are often about each other. Other fields: see `of_type`."""
 

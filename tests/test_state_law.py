@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from support.folded import added, begun, reach, run_through, submitting
+from support.folded import added, begun, reach, run_through, subject, submitting
 
-from orch.attempt import Reason
+from orch.attempt import Outcome, Reason
 from orch.bus import events as ev
 from orch.bus.codec import Unknown, type_name
 from orch.state import policy
@@ -34,6 +34,7 @@ done              -          -        -        -        -       -         -     
 failed            -          -        -        -        -       -         -       -       -
 cancelled         -          -        -        -        -       -         -       -       -
 skipped           -          -        -        -        -       -         -       -       -
+dropped           -          -        -        -        -       -         -       -       -
 """
 """Which event may come in which state of its job (x)."""
 
@@ -70,20 +71,20 @@ def about(tag: str, job: int, attempt: int) -> ev.Event:
 @pytest.mark.parametrize("state", JobState)
 def test_each_state_can_be_reached(state: JobState) -> None:
     told = reach(state)
-    assert told.state.jobs[1].state is state
+    assert told.state.jobs[subject(state)].state is state
     check(told.state)
 
 
 @pytest.mark.parametrize(("state", "tag", "legal"), cases())
 def test_each_event_in_each_state(state: JobState, tag: str, legal: bool) -> None:
     told = reach(state)
-    row = told.state.jobs[1]
-    event = about(tag, 1, row.attempt + 1 if tag == "submitting" else max(row.attempt, 1))
+    row = told.state.jobs[subject(state)]
+    event = about(tag, row.id, row.attempt + 1 if tag == "submitting" else max(row.attempt, 1))
     if legal:
         check(told.then(event).state)
         return
     number = told.state.seq + 1
-    with pytest.raises(IllegalTransition, match=rf"^event {number} \({tag}\): .*j1 \[1\]"):
+    with pytest.raises(IllegalTransition, match=rf"^event {number} \({tag}\): .*{row.name} \[{row.id}\]"):
         told.then(event)
 
 
@@ -162,7 +163,7 @@ def test_no_move_but_those_in_the_table() -> None:
             state, row = State(), Job(1, "job", "", 1)
             row.state = old
             if old is JobState.READY:
-                state.ready[1] = None
+                state.ready.add(row)
             if new in TRANSITIONS[old]:
                 move(state, row, new, "")
                 assert row.state is new
@@ -220,11 +221,16 @@ def test_the_table_of_reasons_is_what_is_done(reason: Reason) -> None:
     line = next(line for line in block("reasons").splitlines() if f" {reason} " in line)
     row = Job(1, "job", "", 1)
     row.retries = 1
-    free = "no" in line.split("|")[2]
-    assert policy.judge(row, reason) is (policy.Verdict.RETRY_FREE if free else policy.Verdict.RETRY)
-    row.free = policy.FREE_ENDS
-    assert policy.judge(row, reason) is policy.Verdict.RETRY
+    row.state = JobState.RUNNING
+    free = line.split("|")[2].strip().startswith("no")
+
+    def verdict() -> policy.Verdict:
+        return policy.judge(row, Outcome(key="r.1.1", reason=reason), policy.Rules(most_lost=7)).verdict
+
+    assert verdict() is (policy.Verdict.RETRY_FREE if free else policy.Verdict.RETRY)
+    row.free = 7
+    assert verdict() is policy.Verdict.RETRY
     row.charged = 1
-    assert policy.judge(row, reason) is policy.Verdict.FAIL
-    row.free = policy.FREE_ENDS - 1
-    assert policy.judge(row, reason) is (policy.Verdict.RETRY_FREE if free else policy.Verdict.FAIL)
+    assert verdict() is policy.Verdict.FAIL
+    row.free = 6
+    assert verdict() is (policy.Verdict.RETRY_FREE if free else policy.Verdict.FAIL)

@@ -28,7 +28,7 @@ from orch.errors import ResourceError, RunExists, StoreError, UserError
 from orch.hints import store_option
 from orch.leader.opened import Opened
 from orch.leader.opening import AdapterByName, Lock, open_log, run_info
-from orch.leader.settings import Settings, to_log
+from orch.leader.settings import Settings, rules, to_log
 from orch.planning import open_planner, pack_arguments
 from orch.state.fold import apply
 from orch.state.model import State
@@ -68,7 +68,9 @@ async def begin(
         info = run_info(run, 1, store, settings, environment)
         session, plan = await _plan(batch_system, info, store, bundle, arguments, argv)
         try:
-            problem = impossible(plan.jobs, lambda wanted: fits(wanted, session.capacity()))
+            graph = planned(plan, rules(settings))
+            jobs = [event for event in graph if isinstance(event, ev.Added)]
+            problem = impossible(jobs, lambda wanted: fits(wanted, session.capacity()))
             if problem:
                 raise ResourceError(problem)
             created = ev.Created(
@@ -86,7 +88,7 @@ async def begin(
             warned = [ev.Warned(message=text) for text in (*bundle.warnings, exposed(str(store.root))) if text]
             lock = RunLock(store.local_path(layout.lock_file(run)))
             log_directory = store.local_path(layout.log_dir(run))
-            first = [created, *warned, *planned(plan, settings.retries)]
+            first = [created, *warned, *graph]
             return await commit_first(run, log_directory, lock, session, settings=settings, events=first)
         except BaseException:  # cancelled, too: a session that is open is closed
             with anyio.CancelScope(shield=True):

@@ -27,9 +27,13 @@ class Inbox(Generic[Item]):
         self._error = error
         self._arrived.set()
 
-    async def take(self) -> list[Item]:
-        """Wait for something, and take all of it."""
-        await self._arrived.wait()
+    async def take(self, until: float | None = None) -> list[Item]:
+        """Wait for something, and take all of it; nothing if the loop's clock reaches `until` first."""
+        if until is None:
+            await self._arrived.wait()
+        else:
+            with anyio.CancelScope(deadline=until):
+                await self._arrived.wait()
         if self._error is not None and not self._items:
             raise self._error
         items, self._items = self._items, []

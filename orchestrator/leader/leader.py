@@ -11,24 +11,33 @@ has been answered.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import anyio
+import anyio.abc
+import msgspec
 
 from orch.adapters.contract import Capacity, Finished, Session, Unknown, Update, fits
 from orch.attempt import Attempt, Reason
 from orch.bus import events as ev
-from orch.errors import AdapterError
+from orch.errors import AdapterError, StoreError, UserError
+from orch.leader.backoff import Backoff
+from orch.leader.calls import Calls, Learned, Remover, Reuse
+from orch.leader.chaos import doom
 from orch.leader.inbox import Inbox
-from orch.leader.requests import WISHES, Request
-from orch.leader.settings import Settings
+from orch.leader.requests import SET, WISHES, Request
+from orch.leader.settings import Settings, live_limits, make_limits, rules
 from orch.leader.supply import Supply
-from orch.state.decide import Limits, attempt_key, decide
+from orch.state import chain
+from orch.state.deadlock import deadlock
+from orch.state.decide import Decision, Limits, attempt_key, decide
 from orch.state.fold import apply
 from orch.state.law import JobState
-from orch.state.model import State
+from orch.state.model import Job, State
+from orch.state.policy import back_off
 from orch.state.react import live_row, react
 
 
@@ -54,8 +63,20 @@ class Turn:
     acknowledge: list[str] = dataclasses.field(default_factory=list)
     cancel: list[str] = dataclasses.field(default_factory=list)
     requests: list[Request] = dataclasses.field(default_factory=list)
+    stop: list[str] = dataclasses.field(default_factory=list)
+    look_up: list[tuple[ev.JobId, ev.Call]] = dataclasses.field(default_factory=list)
+    remove: list[str] = dataclasses.field(default_factory=list)
+    limit: bool = False
     ask: bool = False
     last: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What the call cache knows of a job's call."""
+
+    job: ev.JobId
+    reuse: Reuse | None
 
 
 class Leader:
@@ -70,21 +91,30 @@ class Leader:
         *,
         publish: Callable[[list[ev.Event]], None],
         recorded: Callable[[Request], None],
+        calls: Calls | None = None,
+        remover: Remover | None = None,
     ) -> None:
         assert state.created is not None
         self.state = state
         self._log = log
         self._session = session
-        self._settings = settings
+        self._settings = settings.override(**state.adjusted) if state.adjusted else settings
+        self._calls = calls
+        self._remover = remover
+        self._learned = len(state.called)  # how many calls the cache has heard of
         self._publish = publish
         self._recorded = recorded
         self._run = state.created.run
         self._cwd = state.created.cwd
         self._supply = Supply(log.fetch)
-        self._inbox: Inbox[Update | Request] = Inbox()
+        self._inbox: Inbox[Update | Request | Found] = Inbox()
+        self._backoff = Backoff(state, anyio.current_time)
+        self._stuck: float | None = None  # since when nothing but services has been able to run
+        self._tasks: anyio.abc.TaskGroup | None = None
         self._unsettled = {state.jobs[job].key for job in state.live}
         self._ask = 0  # number of the latest question to the adapter
         self._asked: set[str] = set()  # to end: keys
+        self._told: set[str] = set()  # to stop: keys of services
         self._whole = True  # what is staged is what a whole turn came to
 
     def request(self, request: Request) -> None:
@@ -94,15 +124,24 @@ class Leader:
     async def lead(self) -> None:
         """Lead. Raises `Fenced`, `LogTrouble`, `AdapterError`. When cancelled, live attempts go on."""
         async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
             tasks.start_soon(self._listen, self._session.updates())
             await self._find(sorted(self._unsettled))
+            self._look_up(list(self.state.surveyed.items()))
             if not self._unsettled:
                 self._inbox.put([])
             try:
-                while not await self._turn(await self._inbox.take()):
+                while not await self._turn(await self._inbox.take(self._next_look())):
                     pass
             finally:
                 tasks.cancel_scope.cancel()
+
+    def _next_look(self) -> float | None:
+        """When there is something to do although nothing has come."""
+        if self._unsettled:
+            return None
+        times = [self._backoff.next, None if self._stuck is None else self._stuck + self._settings.deadlock_wait]
+        return min((time for time in times if time is not None), default=None)
 
     async def _find(self, keys: list[str]) -> None:
         self._ask += 1
@@ -127,13 +166,15 @@ class Leader:
         except Exception as error:  # noqa: BLE001 - whatever ends the stream ends the leader, with this as its reason
             self._inbox.fail(error)
 
-    async def _turn(self, items: Sequence[Update | Request]) -> bool:
+    async def _turn(self, items: Sequence[Update | Request | Found]) -> bool:
         """One turn; True if it was the last."""
         turn = Turn()
         self._whole = False
         for item in items:
             if isinstance(item, Request):
                 self._hear(turn, item)
+            elif isinstance(item, Found):
+                self._reuse(turn, item)
             else:
                 self._learn(turn, item)
         if not self._unsettled:
@@ -144,6 +185,7 @@ class Leader:
                 self._publish(turn.events)
             self._whole = True
             await self._act(turn)
+        self._beside(turn)
         return turn.last
 
     # Deciding: no I/O from here …
@@ -152,16 +194,41 @@ class Leader:
         for event in self._log.stage(events):
             apply(self.state, event)
             self._supply.note(event)
+            self._backoff.note(event)
             turn.events.append(event)
 
     def _hear(self, turn: Turn, request: Request) -> None:
         if request.what in WISHES and not request.job:
             heard: ev.Event = ev.Requested(what=request.what, by=request.by)
+        elif request.what == SET and not request.job:
+            heard = self._adjust(turn, request)
         else:  # a file that anybody can write must neither end the leader nor get into the log as law
             of_job = f" of job {request.job}" if request.job else ""
             heard = ev.Warned(message=f"{request.by or 'somebody'} asks for a {request.what!r}{of_job}: not known here")
         self._stage(turn, [heard])
         turn.requests.append(request)
+
+    def _adjust(self, turn: Turn, request: Request) -> ev.Event:
+        try:
+            settings = make_limits(**request.settings)
+        except UserError as error:
+            return ev.Warned(message=f"{request.by or 'somebody'} wished to change settings: {error}")
+        self._settings = self._settings.override(**settings)
+        turn.limit = True
+        return ev.Adjusted(settings=settings, by=request.by)
+
+    def _reuse(self, turn: Turn, found: Found) -> None:
+        """The call cache has answered about a job."""
+        if found.job not in self.state.surveyed:
+            return
+        if found.reuse is None or self.state.ending:
+            self._backoff.release(found.job)
+            return
+        reuse = found.reuse
+        self._stage(
+            turn,
+            [ev.Reused(job=found.job, run=reuse.run, source=reuse.source, values=reuse.values, files=reuse.files)],
+        )
 
     def _learn(self, turn: Turn, update: Update) -> None:
         key = update.outcome.key if isinstance(update, Finished) else update.key
@@ -169,11 +236,15 @@ class Leader:
             if not update.ask:
                 self._doubt(turn, key)
             return  # else an old answer, or one that comes twice: the attempt may have been handed over since, and run
-        self._stage(turn, react(self.state, update, self._settings.retries, self._refuse))
+        most_memory = self._session.capacity().memory
+        events = react(self.state, update, rules(self._settings, most_memory), self._refuse)
+        self._stage(turn, events)
+        turn.look_up += [(each.job, each.call) for each in events if isinstance(each, ev.Surveyed) and each.call]
         self._unsettled.discard(key)
         if isinstance(update, Finished):
             turn.acknowledge.append(key)
             self._asked.discard(key)
+            self._told.discard(key)
             if update.outcome.reason is Reason.MISSING:
                 turn.cancel.append(key)  # should it come back: nobody wants it any more
         elif isinstance(update, Unknown):
@@ -194,23 +265,86 @@ class Leader:
         return fits(wanted, self._session.capacity())
 
     def _decide(self, turn: Turn) -> None:
-        decision = decide(self.state, limits(self._session.capacity()))
-        adapter = self._settings.adapter
-        intentions: list[ev.Event] = []
+        limits = live_limits(self._settings, self._session.capacity())
+        decision = self._first_things_first(turn, limits)
         for job in decision.submit:
-            attempt = self.state.jobs[job].attempt + 1
-            key = attempt_key(self._run, job, attempt)
-            intentions.append(ev.Submitting(job=job, attempt=attempt, key=key, adapter=adapter))
-        self._stage(turn, intentions)
-        turn.submit.extend(decision.submit)
+            self._intend(turn, self.state.jobs[job], limits)
         cancel = [key for key in decision.cancel if key not in self._asked]
         self._asked.update(cancel)
         turn.cancel += cancel
+        turn.stop += [key for key in decision.stop if key not in self._told]
+        self._told.update(turn.stop)
+        for job in decision.remove:
+            self._remove(turn, job)
         if decision.end:
             self._stage(turn, [ev.Ended(outcome=decision.end)])
         turn.last = bool(decision.end) or decision.leave
         if turn.last:
             self._stage(turn, [ev.Closed(reason="ended" if self.state.outcome else "stopped")])
+
+    def _first_things_first(self, turn: Turn, limits: Limits) -> Decision:
+        """Checkpoints run again, and lost causes are given up, before anything else is decided."""
+        while True:
+            decision = decide(self.state, limits, self._backoff.due())
+            if decision.rewind:
+                self._stage(turn, [self._rewound(job, failed) for job, failed in decision.rewind[:1]])
+            elif decision.abandon:
+                self._stage(turn, [ev.Abandoned(why="first failure", message=decision.abandon)])
+            elif self._is_stuck(limits, decision):
+                self._stage(turn, [ev.Abandoned(why="deadlock", message=deadlock(*self._whole_view(limits)))])
+            else:
+                return decision
+
+    def _rewound(self, job: ev.JobId, failed: ev.JobId) -> ev.Event:
+        row = self.state.jobs[job]
+        return ev.Rewound(job=job, failed=failed, wait=back_off(row, row.charged, rules(self._settings)))
+
+    def _is_stuck(self, limits: Limits, decision: Decision) -> bool:
+        """Has nothing been able to move for so long that the run must be given up?"""
+        if decision.submit or decision.cancel or decision.stop or decision.end or decision.leave:
+            self._stuck = None
+        elif self._may_be_stuck() and deadlock(*self._whole_view(limits)):
+            self._stuck = anyio.current_time() if self._stuck is None else self._stuck
+        else:
+            self._stuck = None
+        return self._stuck is not None and anyio.current_time() - self._stuck >= self._settings.deadlock_wait
+
+    def _may_be_stuck(self) -> bool:
+        """Is it worth a look? Without services, only where nothing is live."""
+        lanes = self.state.lanes
+        return bool(lanes["service"] or lanes["preemptible service"] or not self.state.live)
+
+    def _whole_view(self, limits: Limits) -> tuple[State, Capacity, Limits]:
+        return self.state, self._session.capacity(), limits
+
+    def _intend(self, turn: Turn, row: Job, limits: Limits) -> None:
+        """Intend an attempt, and the links of a chain that can run in its place afterwards."""
+        links = [row]
+        if self._settings.chaining and self._session.capacity().chains:
+            links += chain.links(self.state, row)
+        before = 0
+        intentions: list[ev.Event] = []
+        for each in links:
+            intentions.append(
+                ev.Submitting(
+                    job=each.id,
+                    attempt=each.attempt + 1,
+                    key=attempt_key(self._run, each.id, each.attempt + 1),
+                    adapter=self._settings.adapter,
+                    after=before,
+                    survey=each.survey,
+                )
+            )
+            before = each.id
+        self._stage(turn, intentions)
+        turn.submit += [each.id for each in links]
+
+    def _remove(self, turn: Turn, job: ev.JobId) -> None:
+        """Have the files of a job deleted that were to be kept for its successors only."""
+        event = self._log.fetch(self.state.jobs[job].output_seq)
+        files = [file.path for file in getattr(event, "files", ()) if file.keep == "successors"]
+        self._stage(turn, [ev.Removed(job=job, files=files)])
+        turn.remove += files
 
     # … to here. Acting: everything below is durable.
 
@@ -219,17 +353,54 @@ class Leader:
             self._recorded(request)
         if turn.acknowledge:
             await self._session.acknowledge(turn.acknowledge)
+        if turn.limit:
+            await self._session.limit(self._settings.cores, self._settings.memory, self._settings.disk)
         if turn.submit:
             await self._session.submit([self._attempt(job) for job in turn.submit])
+        if turn.stop:
+            await self._session.stop_services(turn.stop)
         if turn.ask:
             await self._find([self.state.jobs[job].key for job in self.state.live])
         if turn.cancel:
             await self._session.cancel(turn.cancel)
 
     def _attempt(self, job: ev.JobId) -> Attempt:
-        return self._supply.attempt(self.state, self.state.jobs[job], self._cwd, self._settings.max_log)
+        attempt = self._supply.attempt(self.state, self.state.jobs[job], self._cwd, self._settings.max_log)
+        if not self._settings.chaos:
+            return attempt
+        seconds = doom(attempt.key, self._settings.chaos, self._settings.chaos_seconds)
+        return msgspec.structs.replace(attempt, doom=seconds)
 
+    def _beside(self, turn: Turn) -> None:
+        """What no other job has to wait for, and what does no harm if it is cut off with the leader."""
+        self._look_up(turn.look_up)
+        assert self._tasks is not None
+        if turn.remove and self._remover is not None:
+            self._tasks.start_soon(self._delete, self._remover, turn.remove)
+        called, self._learned = self.state.called[self._learned :], len(self.state.called)
+        if called and self._calls is not None:
+            self._tasks.start_soon(self._calls.learn, [self._lesson(job) for job in called])
 
-def limits(capacity: Capacity) -> Limits:
-    """How many attempts may be live at once: those that fit, if each takes a core, and those handed over ahead."""
-    return Limits(slots=max(1, int(capacity.cores)), ahead=capacity.ahead)
+    async def _delete(self, remover: Remover, paths: list[str]) -> None:
+        with contextlib.suppress(StoreError):  # what stays goes with the run
+            await remover.remove(paths)
+
+    def _lesson(self, job: ev.JobId) -> Learned:
+        row = self.state.jobs[job]
+        values, files = self._supply.kept(self.state, job)
+        time = row.times.get(JobState.SUCCEEDED, "")
+        return Learned(job=job, call=self.state.calls[job], kind=row.kind, values=values, files=files, time=time)
+
+    def _look_up(self, wanted: list[tuple[ev.JobId, ev.Call]]) -> None:
+        """Have the call cache asked; the answer comes through the inbox."""
+        if not wanted:
+            return
+        if self._calls is None or self._settings.cache == "off":
+            self._inbox.put([Found(job, None) for job, _ in wanted])
+            return
+        assert self._tasks is not None
+        self._tasks.start_soon(self._ask_cache, self._calls, wanted)
+
+    async def _ask_cache(self, calls: Calls, wanted: list[tuple[ev.JobId, ev.Call]]) -> None:
+        found = await calls.find(wanted)
+        self._inbox.put([Found(job, found.get(job)) for job, _ in wanted])

@@ -9,8 +9,12 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from orch.adapters.contract import Capacity
+from orch.bus.events import Resources
 from orch.errors import UserError
 from orch.sizes import parse_duration, parse_size
+from orch.state import decide as state_limits
+from orch.state.policy import Rules
 
 UNLIMITED = "unlimited"
 WHEN = ("always", "on-success", "on-error", "never")
@@ -159,6 +163,40 @@ def _checked(name: str, value: Any) -> Any:
         return check(value)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def rules(settings: Settings, most_memory: int = 0) -> Rules:
+    """What holds for jobs that do not say. `most_memory`: bytes that an attempt can be given at the most."""
+    return Rules(
+        retries=settings.retries,
+        backoff=settings.retry_backoff,
+        most_lost=settings.max_lost,
+        resources=Resources(
+            cores=settings.default_cores,
+            memory=settings.default_memory,
+            disk=settings.default_disk,
+            walltime=settings.default_walltime,
+            preemptible=settings.default_preemptible,
+        ),
+        cache=settings.cache,
+        most_memory=most_memory,
+    )
+
+
+def live_limits(settings: Settings, capacity: Capacity) -> state_limits.Limits:
+    """How many attempts may be live at once: those that fit, if each takes a core, and those handed over ahead."""
+    lanes = {
+        "local": settings.max_local_jobs,
+        "service": settings.max_services,
+        "preemptible service": settings.max_preemptible_services,
+    }
+    return state_limits.Limits(
+        slots=max(1, int(capacity.cores)),
+        ahead=capacity.ahead,
+        jobs=settings.max_jobs,
+        lanes={lane: most for lane, most in lanes.items() if most},
+        first_failure=settings.first_failure,
+    )
 
 
 def to_log(settings: Settings) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """The fold: `apply(state, event)` is the only thing that changes a state.
 
 It is total over legal logs and raises `IllegalTransition`, naming the event, on any other. Some changes of state are
-consequences and have no event of their own: a job becomes ready when the last value that it needs is known, done when
-the last job in its value is, skipped when what it needs has failed, cancelled when the run is and it was not live.
-They happen in the same step as the event that they follow from, so no state in between exists in which they are
-missing, and they bear that event's time.
+consequences and have no event of their own (`orch.state.graph`): a job becomes ready when the last thing that it waits
+for is there, done when all that is below it is, skipped when what it needs has failed, cancelled when the run is and it
+was not live; a link of a chain waits again when the one before it did not end well. They happen in the same step as the
+event that they follow from, so no state in between exists in which they are missing, and they bear that event's time.
 """
 
 from __future__ import annotations
@@ -13,9 +13,21 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from orch.bus import events as ev
-from orch.state.graph import IllegalTransition, admit, complete, doom, hold, link, move, redeem
+from orch.state import chain
+from orch.state.graph import (
+    IllegalTransition,
+    connect,
+    hold,
+    make_known,
+    make_unknown,
+    move,
+    ripple,
+    satisfy,
+    set_forth,
+)
 from orch.state.law import JobState
-from orch.state.model import WORKFLOW, Job, State
+from orch.state.model import NONE, WORKFLOW, Job, State
+from orch.state.rewind import checkpoint_above, drop, rewind
 
 S = JobState
 
@@ -74,14 +86,19 @@ def _recoded(state: State, event: ev.Recoded) -> None:
     state.bundle = event.bundle
 
 
+def _adjusted(state: State, event: ev.Adjusted) -> None:
+    state.adjusted = {**state.adjusted, **event.settings}
+
+
 def _planned(state: State, event: ev.Planned) -> None:
     if state.planned is not None:
         raise IllegalTransition("the run was planned twice")
     state.planned = event
     row = state.workflow
     row.state, row.attempt, row.value_seq, row.alias = S.SUCCEEDED, 1, event.seq, event.alias
-    _commit(state, (WORKFLOW, 0), event.count, event.time)
-    hold(state, row, event.refs, event.time)
+    todo = _commit(state, row, 0, event.count, event.time)
+    hold(state, row, event.refs)
+    ripple(state, [row, *todo], event.time)
 
 
 def _requested(state: State, event: ev.Requested) -> None:
@@ -92,21 +109,27 @@ def _requested(state: State, event: ev.Requested) -> None:
     elif event.what == "resume":
         state.paused = False
     elif event.what == "cancel":
-        _cancel_run(state, event.time)
+        if not state.cancelling:
+            state.cancelling = True
+            _cancel_rest(state, event.time)
     else:
         raise IllegalTransition(f"nobody can request {event.what!r}")
 
 
-def _cancel_run(state: State, time: str) -> None:
-    if state.cancelling:
-        return
-    state.cancelling = True
-    for row in list(state.jobs.values()):
-        if row.state in (S.WAITING, S.READY, S.SKIPPED):
-            was_skipped = row.state is S.SKIPPED
-            move(state, row, S.CANCELLED, time)
-            if not was_skipped:
-                doom(state, row, time)
+def _abandoned(state: State, event: ev.Abandoned) -> None:
+    if not event.message:
+        raise IllegalTransition("no run is given up without a reason")
+    state.abandoned = state.abandoned or event.message
+    _cancel_rest(state, event.time)
+
+
+def _cancel_rest(state: State, time: str) -> None:
+    """What has not begun never will."""
+    state.rewinds = {}
+    changed = [row for row in state.jobs.values() if row.state in (S.WAITING, S.READY, S.SKIPPED)]
+    for row in changed:
+        move(state, row, S.CANCELLED, time)
+    ripple(state, changed, time)
 
 
 def _warned(state: State, event: ev.Warned) -> None:
@@ -116,23 +139,46 @@ def _warned(state: State, event: ev.Warned) -> None:
 def _restarted(state: State, event: ev.Restarted) -> None:
     if state.outcome == "succeeded":
         raise IllegalTransition(f"the run has {state.outcome}")
-    state.outcome = ""
+    state.outcome = state.abandoned = ""
     state.stopping = state.paused = state.cancelling = False
     state.restarts += 1
+    state.rewinds = {}
     cancelled = [row for row in state.jobs.values() if row.state is S.CANCELLED]
-    for row in [state.jobs[job] for job in state.failed] + cancelled:
-        row.charged = row.free = 0
-        row.reason = row.message = ""
-        row.exit_code, row.signal = None, 0
-        if row.state is S.FAILED:
-            move(state, row, S.READY, event.time)
-        elif row.doomed:
-            move(state, row, S.SKIPPED, event.time)
-            continue  # what needs it stays doomed until it is redeemed itself
-        else:
-            move(state, row, S.WAITING if row.missing else S.READY, event.time)
-        redeem(state, row, event.time)
+    revived = [*(state.jobs[job] for job in state.failed), *cancelled]
     state.failed = {}
+    for row in revived:
+        _revive(state, row, event.time)
+    ripple(state, revived, event.time)
+    _restart_services(state, event.time)
+
+
+def _revive(state: State, row: Job, time: str) -> None:
+    """Fresh tries for a job, and for the checkpoints above it."""
+    row.charged = row.free = 0
+    row.reason = row.message = ""
+    row.exit_code, row.signal = None, 0
+    row.because = WORKFLOW
+    for above in checkpoint_above(state, row):
+        above.charged = 0
+    if row.state is S.CANCELLED and row.doomed:
+        move(state, row, S.SKIPPED, time)
+    else:
+        move(state, row, S.WAITING if row.missing or row.form == "group" else S.READY, time)
+
+
+def _restart_services(state: State, time: str) -> None:
+    """Services that had ended well are needed again by what was revived."""
+    for host, services in state.services.items():
+        row = state.row(host)
+        again = [state.jobs[each] for each in services if state.jobs[each].state is S.DONE]
+        if row.state is not S.SUCCEEDED or not row.unsettled:
+            continue
+        for service in again:
+            move(state, service, S.WAITING, time)
+        todo: list[Job] = [*again, row]
+        for service in again:
+            make_unknown(state, service, todo, time)
+        ripple(state, todo, time)
 
 
 OUTCOMES = ("succeeded", "failed", "cancelled")
@@ -152,7 +198,7 @@ def _closed(state: State, event: ev.Closed) -> None:
     state.closed = event.reason
 
 
-# Jobs ------------------------------------------------------------------------------------------------------------
+# New jobs --------------------------------------------------------------------------------------------------------
 
 
 def _added(state: State, event: ev.Added) -> None:
@@ -161,22 +207,47 @@ def _added(state: State, event: ev.Added) -> None:
     state.next_job = event.job + 1
     row = Job(event.job, event.kind, event.name, event.seq)
     row.by, row.needs, row.form = event.by, event.needs, event.form
-    row.resources, row.retries = event.resources, event.retries
+    if event.parents or event.follows or event.serves >= 0:
+        row.parents, row.follows, row.serves = event.parents or NONE, event.follows or NONE, event.serves
+    row.resources, row.retries, row.retry = event.resources, event.retries, event.retry
+    row.checkpoint, row.priority, row.local = event.checkpoint, event.priority, event.local
+    row.wanted, row.cache = event.wanted.size > 0, event.cache
     row.times[S.ADDED] = event.time
     state.jobs[row.id] = row
     state.counts[S.ADDED] += 1
     state.provisional.setdefault((event.by, event.attempt), []).append(row.id)
 
 
-def _commit(state: State, attempt: tuple[int, int], count: int, time: str) -> None:
-    """The provisional jobs of an attempt become real."""
-    jobs = [state.jobs[job] for job in state.provisional.pop(attempt, ())]
-    if len(jobs) != count:
-        raise IllegalTransition(f"{count} new jobs are counted, {len(jobs)} were added")
-    for row in jobs:
-        link(state, row)
-    for row in jobs:
-        admit(state, row, time)
+def _commit(state: State, maker: Job, attempt: int, count: int, time: str) -> list[Job]:
+    """The provisional jobs of an attempt become real; those of them from which something may follow."""
+    rows = [state.jobs[job] for job in state.provisional.pop((maker.id, attempt), ())]
+    if len(rows) != count:
+        raise IllegalTransition(f"{count} new jobs are counted, {len(rows)} were added")
+    if not rows:
+        return []
+    maker.first, maker.made = rows[0].id, count
+    if rows[-1].id - rows[0].id != count - 1:
+        raise IllegalTransition(f"jobs {rows[0].id} to {rows[-1].id} are not {count} jobs")
+    for row in rows:
+        if row.serves >= 0:
+            state.services.setdefault(row.serves, []).append(row.id)
+    maker.opened = maker.id not in state.services
+    for row in rows:
+        connect(state, row)
+    return [row for row in rows if _admit(state, row, time)]
+
+
+def _admit(state: State, row: Job, time: str) -> bool:
+    """A job has been committed: it waits, or is ready. Does anything follow from that?"""
+    if state.ending:
+        move(state, row, S.CANCELLED, time)
+    elif row.missing or row.form == "group":
+        move(state, row, S.WAITING, time)
+        return row.doomed > 0 or not row.missing
+    else:
+        move(state, row, S.READY, time)
+        return False
+    return True
 
 
 def _forget(state: State, attempt: tuple[int, int]) -> None:
@@ -186,10 +257,21 @@ def _forget(state: State, attempt: tuple[int, int]) -> None:
         state.counts[S.ADDED] -= 1
 
 
+# Attempts --------------------------------------------------------------------------------------------------------
+
+
 def _submitting(state: State, event: ev.Submitting) -> None:
     row = state.jobs[event.job]
     if event.attempt != row.attempt + 1:
         raise IllegalTransition(f"attempt {event.attempt} of job {row.label} follows attempt {row.attempt}")
+    if event.survey != row.survey:
+        raise IllegalTransition(f"job {row.label} is {'not ' if event.survey else ''}to be surveyed")
+    if event.after:
+        chain.join(state, row, event)
+    elif row.state is not S.READY:
+        raise IllegalTransition(f"job {row.label} cannot go from {row.state} to {S.SUBMITTING}")
+    else:
+        state.lanes[row.lane] += 1
     move(state, row, S.SUBMITTING, event.time)
     row.attempt, row.key, row.adapter = event.attempt, event.key, event.adapter
     row.external_id = row.host = ""
@@ -220,6 +302,16 @@ def _running(state: State, event: ev.Running) -> None:
     row.host, row.pid = event.host, event.pid
 
 
+def _serving(state: State, event: ev.Serving) -> None:
+    row = _live(state, event)
+    if row.form != "service" or row.state is not S.RUNNING or row.valued:
+        raise IllegalTransition(f"job {row.label} is no service that is starting")
+    row.value_seq = event.seq
+    todo = [state.row(row.serves)]
+    make_known(state, row, todo)
+    ripple(state, todo, event.time)
+
+
 def _annotated(state: State, event: ev.Annotated) -> None:
     row = _live(state, event)
     row.annotations = {**(row.annotations or {}), event.name: event.value}
@@ -233,68 +325,172 @@ def _over(state: State, event: Any) -> Job:
     """The live attempt is over: what every way of ending has in common."""
     row = _live(state, event)
     del state.live[row.id]
-    row.usage, row.output_seq = event.usage, event.seq
+    chain.leave(state, row)
+    if state.stale:
+        state.stale.pop(row.id, None)
+    row.usage = event.usage
     return row
 
 
 def _succeeded(state: State, event: ev.Succeeded) -> None:
     row = _over(state, event)
+    if row.unwanted or row.survey or (row.form == "service" and not row.valued):
+        raise IllegalTransition(f"the attempt of job {row.label} cannot be the last one")
+    row.output_seq = event.seq
     row.reason, row.message, row.exit_code, row.signal = "FINISHED", "", 0, 0
-    row.value_seq, row.alias = event.seq, event.alias
-    move(state, row, S.SUCCEEDED, event.time)
+    if not row.valued:  # else it is a service, or a checkpoint that runs again: a value, once known, stays
+        row.value_seq, row.alias = event.seq, event.alias
+    todo = [row]
+    _has_succeeded(state, row, todo, event.time)
     if event.added or state.provisional:
-        _commit(state, (row.id, event.attempt), event.added, event.time)
-    if event.refs:
-        hold(state, row, event.refs, event.time)
-    elif row.users or event.alias:
-        complete(state, row, event.time)
-    else:
-        move(state, row, S.DONE, event.time)
+        todo += _commit(state, row, event.attempt, event.added, event.time)
+    if event.refs and not row.valued:
+        hold(state, row, event.refs)
+    for file in event.files:
+        if file.keep == "successors" and not row.holders:
+            state.keeping[row.id] = {row.id, *row.users}
+    if row.link:
+        if event.added:
+            chain.void(state, row, todo, event.time)
+        else:
+            chain.take_turn(state, state.jobs[row.link])
+    ripple(state, todo, event.time)
 
 
-def _fail(state: State, event: ev.Retrying | ev.Failed) -> Job:
+def _has_succeeded(state: State, row: Job, todo: list[Job], time: str) -> None:
+    move(state, row, S.SUCCEEDED, time)
+    row.missing = row.doomed = 0
+    row.because = WORKFLOW
+    if row.id in state.services:
+        satisfy(state, state.services[row.id], todo)
+
+
+def _surveyed(state: State, event: ev.Surveyed) -> None:
+    if not state.jobs[event.job].survey:
+        raise IllegalTransition(f"job {event.job} was not to be surveyed")
     row = _over(state, event)
-    row.reason, row.message = event.reason, event.message
-    row.exit_code, row.signal = event.exit_code, event.signal
+    row.surveyed = True
+    row.resources = event.resources
+    todo: list[Job] = []
+    _again(state, row, event, todo)
+    if event.call is not None:
+        state.calls[row.id] = event.call
+        if row.state is S.READY:
+            state.ready.discard(row)
+            state.surveyed[row.id] = event.call
+    ripple(state, todo, event.time)
+
+
+def _reused(state: State, event: ev.Reused) -> None:
+    row = state.jobs[event.job]
+    if row.id not in state.surveyed or not event.values:
+        raise IllegalTransition(f"job {row.label} cannot take the value of another call")
+    row.reason, row.message, row.exit_code, row.signal = "FINISHED", "", 0, 0
+    row.value_seq = event.seq
+    del state.calls[row.id]  # it is not a call that was made here
+    todo = [row]
+    _has_succeeded(state, row, todo, event.time)
+    ripple(state, todo, event.time)
+
+
+def _fail(state: State, event: ev.Retrying | ev.Failed | ev.Cancelled, todo: list[Job]) -> Job:
+    """An attempt has ended without success: what it had made, and what built upon it, is void."""
+    row = _over(state, event)
+    row.output_seq = event.seq
     _forget(state, (row.id, event.attempt))
+    todo.append(row)
+    chain.void(state, row, todo, event.time)
+    if row.form == "service":
+        make_unknown(state, row, todo, event.time)
     return row
 
 
+def _again(state: State, row: Job, event: Any, todo: list[Job]) -> None:
+    """The job can have another attempt, as far as it goes by this one."""
+    todo.append(row)
+    if row.unwanted:
+        raise IllegalTransition(f"job {row.label} is not to be tried again: the checkpoint above it is")
+    if state.ending:
+        move(state, row, S.CANCELLED, event.time)
+    else:
+        move(state, row, S.WAITING if row.missing else S.READY, event.time)
+
+
 def _retrying(state: State, event: ev.Retrying) -> None:
-    row = _fail(state, event)
+    todo: list[Job] = []
+    row = _fail(state, event, todo)
+    _say_why(row, event)
     if event.charged:
         row.charged += 1
     else:
         row.free += 1
-    if state.cancelling:
-        move(state, row, S.CANCELLED, event.time)
-        doom(state, row, event.time)
-    else:
-        move(state, row, S.READY, event.time)
+    if event.resources is not None:
+        row.resources = event.resources
+    _again(state, row, event, todo)
+    if event.wait > 0 and row.state is S.READY:
+        _delay(state, row, event)
+    ripple(state, todo, event.time)
+
+
+def _delay(state: State, row: Job, event: ev.Retrying | ev.Rewound) -> None:
+    set_forth(state, row)
+    state.delayed[row.id] = (event.time, event.wait)
+
+
+def _say_why(row: Job, event: ev.Retrying | ev.Failed) -> None:
+    row.reason, row.message = event.reason, event.message
+    row.exit_code, row.signal = event.exit_code, event.signal
 
 
 def _failed(state: State, event: ev.Failed) -> None:
-    row = _fail(state, event)
+    todo: list[Job] = []
+    row = _fail(state, event, todo)
+    if row.unwanted:
+        raise IllegalTransition(f"job {row.label} cannot fail: it is below a checkpoint that runs again")
+    _say_why(row, event)
     row.charged += 1
     state.failed[row.id] = None
     move(state, row, S.FAILED, event.time)
-    doom(state, row, event.time)
+    above = next((each for each in checkpoint_above(state, row) if each.charged < each.retries), None)
+    if above is not None and not state.ending:
+        state.rewinds[above.id] = row.id
+    ripple(state, todo, event.time)
 
 
 def _cancelled(state: State, event: ev.Cancelled) -> None:
-    row = _over(state, event)
+    todo: list[Job] = []
+    row = _fail(state, event, todo)
     row.reason = "KILLED"
-    _forget(state, (row.id, event.attempt))
-    move(state, row, S.CANCELLED, event.time)
-    doom(state, row, event.time)
+    if row.unwanted:
+        drop(state, row, todo, event.time)
+    else:
+        move(state, row, S.CANCELLED, event.time)
+    ripple(state, todo, event.time)
+
+
+def _rewound(state: State, event: ev.Rewound) -> None:
+    row = state.jobs[event.job]
+    if state.rewinds.pop(row.id, None) != event.failed:
+        raise IllegalTransition(f"nothing failed below job {row.label} that would make it run again")
+    todo = rewind(state, row, event.time)
+    if event.wait > 0 and row.state is S.READY:
+        _delay(state, row, event)
+    ripple(state, todo, event.time)
+
+
+def _removed(state: State, event: ev.Removed) -> None:
+    state.keeping.pop(event.job, None)
+    state.removable.pop(event.job, None)
 
 
 HANDLERS: dict[type[ev.Event], Callable[[State, Any], None]] = {
     ev.Opened: _opened,
     ev.Created: _created,
     ev.Recoded: _recoded,
+    ev.Adjusted: _adjusted,
     ev.Planned: _planned,
     ev.Requested: _requested,
+    ev.Abandoned: _abandoned,
     ev.Warned: _warned,
     ev.Restarted: _restarted,
     ev.Ended: _ended,
@@ -303,10 +499,15 @@ HANDLERS: dict[type[ev.Event], Callable[[State, Any], None]] = {
     ev.Submitting: _submitting,
     ev.Submitted: _submitted,
     ev.Running: _running,
+    ev.Serving: _serving,
     ev.Annotated: _annotated,
     ev.Logged: _logged,
     ev.Succeeded: _succeeded,
+    ev.Surveyed: _surveyed,
+    ev.Reused: _reused,
     ev.Retrying: _retrying,
     ev.Failed: _failed,
     ev.Cancelled: _cancelled,
+    ev.Rewound: _rewound,
+    ev.Removed: _removed,
 }

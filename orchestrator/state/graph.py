@@ -1,17 +1,32 @@
-"""What follows in the graph when a job becomes done, cannot become done any more, or may again.
+"""What follows in the graph when something has become of a job.
 
-All of it walks from the job that changed along `users`, with a list instead of recursion, and touches a job only when
-one of its counts reaches or leaves zero: the cost is that of what changed.
+A job tells those around it five things about itself, each of which may become true, and most of which may become
+untrue again: that nothing is left to do in it or below it, that it cannot become done, that its value will never be
+known, that its children cannot start, that its follow-ons cannot. `ripple` looks at a job, changes its state as far as
+that follows from its counts, tells the others what is new (`told` is what they know), and looks at those in turn.
+With a list instead of recursion, and only where a count has reached or left zero: the cost is that of what changed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from orch.bus.events import JobId
-from orch.state.law import TRANSITIONS, JobState
+from orch.state.law import DEAD, LIVE, TRANSITIONS, JobState
 from orch.state.model import NONE, WORKFLOW, Job, State
 
 S = JobState
-READY = JobState.READY
+READY, WAITING, SUCCEEDED, DONE = S.READY, S.WAITING, S.SUCCEEDED, S.DONE
+
+# What a job tells of itself.
+SETTLED = 1  # nothing is left to do in it or below it
+DONE_TOLD = 2
+BAD = 4  # it cannot become done
+VALUELESS = 8  # its value will never be known
+CLOSED = 16  # its children cannot start
+LAME = 32  # its follow-ons cannot
+
+CHILD, FOLLOW_ON, SERVICE = 1, 2, 3
 
 
 class IllegalTransition(Exception):
@@ -26,122 +41,362 @@ def move(state: State, job: Job, new: JobState, time: str) -> None:
     counts = state.counts
     counts[old] -= 1
     counts[new] += 1
+    if old is READY:
+        set_forth(state, job)
     if new is READY:
-        state.ready[job.id] = None
-    elif old is READY:
-        del state.ready[job.id]
+        state.ready.add(job)
     job.state = new
     job.times[new] = time
 
 
-def admit(state: State, job: Job, time: str) -> None:
-    """A job has been committed, or may run again: it waits, is ready, or cannot be."""
-    if state.cancelling:
-        move(state, job, S.CANCELLED, time)
-        doom(state, job, time)
-    elif job.missing:
-        move(state, job, S.WAITING, time)
-        if job.doomed:
-            move(state, job, S.SKIPPED, time)
-            doom(state, job, time)
-    else:
-        move(state, job, S.READY, time)
+def set_forth(state: State, job: Job) -> None:
+    """Take a job that is ready out of whatever index it stands in."""
+    if state.delayed.pop(job.id, None) is None and state.surveyed.pop(job.id, None) is None:
+        state.ready.discard(job)
 
 
-def use(other: Job, job: Job) -> None:
-    """`job` wants to know what becomes of `other`."""
-    if other.users:
-        other.users.append(job.id)
-    else:
-        other.users = [job.id]
+def superiors(state: State, job: Job) -> Iterator[tuple[Job, int]]:
+    """The jobs below which this one is, and as what."""
+    if job.serves >= 0:
+        yield state.row(job.serves), SERVICE
+    elif job.parents or job.follows:
+        for parent in job.parents:
+            yield state.row(parent), CHILD
+        for followed in job.follows:
+            yield state.row(followed), FOLLOW_ON
+    elif job.id != WORKFLOW:
+        yield state.row(job.by), CHILD
 
 
-def link(state: State, job: Job) -> None:
-    """Enter a new job's needs into the graph."""
+# New jobs ---------------------------------------------------------------------------------------------------------
+
+
+def _watch(watchers: list[JobId], job: Job) -> list[JobId]:
+    if watchers:
+        watchers.append(job.id)
+        return watchers
+    return [job.id]
+
+
+def connect(state: State, job: Job) -> None:
+    """Enter a new job into the graph: what it waits for, and what waits for it."""
     for need in job.needs:
         other = state.jobs[need]
-        use(other, job)
-        if other.state is not S.DONE:
+        if not other.valued:
             job.missing += 1
-            if is_dead(other):
-                job.doomed += 1
+            job.doomed += bool(other.told & VALUELESS)
+        if not other.valued or other.form == "service":
+            other.users = _watch(other.users, job)
+    for parent in job.parents:
+        if job.serves >= 0:
+            _need_service(state.jobs[parent], job)
+        else:
+            _wait_to_open(state.row(parent), job)
+    for followed in job.follows:
+        other = state.row(followed)
+        if not other.over:
+            job.missing += 1
+            job.doomed += bool(other.told & LAME)
+            other.followers = _watch(other.followers, job)
+    for superior, role in superiors(state, job):
+        _put_below(state, superior, job, role)
 
 
-def hold(state: State, job: Job, refs: list[JobId], time: str) -> None:
-    """A body has left its value: the job is done when all that stands in the value is."""
+def _need_service(service: Job, job: Job) -> None:
+    service.users = _watch(service.users, job)
+    if not service.valued:
+        job.missing += 1
+        job.doomed += bool(service.told & VALUELESS)
+
+
+def _wait_to_open(parent: Job, job: Job) -> None:
+    if not parent.opened:
+        job.missing += 1
+        job.doomed += bool(parent.told & CLOSED)
+        parent.children = _watch(parent.children, job)
+
+
+def _put_below(state: State, superior: Job, job: Job, role: int) -> None:
+    if role == SERVICE:
+        superior.serving += 1
+        if superior.state is not SUCCEEDED:  # it starts after that body
+            job.missing += 1
+            job.doomed += superior.state in DEAD
+        return
+    superior.unsettled += 1
+    if role == CHILD:
+        superior.open += 1
+        if not job.parents and superior.id in state.services:
+            _wait_to_open(superior, job)
+
+
+# What follows -----------------------------------------------------------------------------------------------------
+
+
+def ripple(state: State, first: list[Job], time: str) -> None:
+    """Bring about everything that follows from what has become of these jobs."""
+    todo = first
+    for job in todo:  # grows while it is walked
+        _advance(state, job, todo, time)
+        told = _to_tell(job)
+        if told != job.told:
+            _tell(state, job, told, todo)
+        if job.id in state.services:
+            _consider_services(state, job)
+
+
+def _advance(state: State, job: Job, todo: list[Job], time: str) -> None:
+    """What follows from a job's own counts."""
+    if job.state is S.SKIPPED and not job.doomed:
+        job.because = WORKFLOW
+        move(state, job, WAITING, time)
+    if job.state is WAITING:
+        if job.doomed:
+            job.because = job.because or find_cause(state, job)
+            move(state, job, S.SKIPPED, time)
+        elif not job.missing:
+            if job.form == "group":
+                _pass_group(state, job, time)
+            else:
+                move(state, job, READY, time)
+    if job.state is SUCCEEDED:
+        _after_body(state, job, todo, time)
+
+
+def _pass_group(state: State, job: Job, time: str) -> None:
+    """A job without a body: it has run as soon as it could."""
+    if job.needs:
+        value = state.jobs[job.needs[0]]
+        job.value_seq, job.refs = value.value_seq, value.refs
+    move(state, job, SUCCEEDED, time)
+
+
+def _after_body(state: State, job: Job, todo: list[Job], time: str) -> None:
+    if not job.valued and not job.pending:
+        make_known(state, job, todo)
+    if not job.opened and (job.id not in state.services or _services_are_up(state, job)):
+        job.opened = True
+        children, job.children = job.children, NONE
+        satisfy(state, children, todo)
+    if job.opened and not job.over and not job.open:
+        job.over = True
+        followers, job.followers = job.followers, NONE
+        satisfy(state, followers, todo)
+    if job.valued and not (job.unsettled or job.hurt or job.serving) and job.id != WORKFLOW:
+        move(state, job, DONE, time)
+        if state.keeping:
+            _needs_no_more(state, job)
+        if job.id in state.calls:
+            state.called.append(job.id)
+
+
+def _needs_no_more(state: State, job: Job) -> None:
+    """What `job` had of others, and nobody else needs, may be removed."""
+    for other in (*job.needs, job.id):
+        needed_by = state.keeping.get(other)
+        if needed_by is not None:
+            needed_by.discard(job.id)
+            if not needed_by:
+                state.removable[other] = None
+
+
+def _services_are_up(state: State, job: Job) -> bool:
+    return all(state.jobs[service].valued for service in state.services[job.id])
+
+
+def hold(state: State, job: Job, refs: list[JobId]) -> None:
+    """A body has left its value: it is known when all that stands in it is."""
     job.refs = refs
     for ref in dict.fromkeys(refs):
         other = state.jobs[ref]
-        if other.state is not S.DONE:
-            use(other, job)
+        if not other.valued:
+            other.holders = _watch(other.holders, job)
             job.pending += 1
-            if is_dead(other):
-                job.doomed += 1
-    if not job.pending:
-        complete(state, job, time)
-    elif job.doomed:
-        doom(state, job, time)
+            job.doomed += bool(other.told & VALUELESS)
 
 
-def complete(state: State, job: Job, time: str) -> None:
-    """`job` is done: free what waited for it, and so on upwards through values that only waited for this."""
-    todo = [job]
-    while todo:
-        done = todo.pop()
-        if done.alias:
-            target = state.jobs[done.refs[0]]
-            done.value_seq, done.refs, done.alias = target.value_seq, target.refs, False
-        if done.id != WORKFLOW:
-            move(state, done, S.DONE, time)
-        for user in done.users:
-            row = state.row(user)
-            if row.state is S.SUCCEEDED:
-                row.pending -= 1
-                if not row.pending:
-                    todo.append(row)
-            else:
-                row.missing -= 1
-                if not row.missing and row.state is S.WAITING:
-                    move(state, row, S.READY, time)
-        done.users = NONE
+def make_known(state: State, job: Job, todo: list[Job]) -> None:
+    """The value of `job` is known: what waited for it may go on."""
+    if job.alias:
+        target = state.jobs[job.refs[0]]
+        job.value_seq, job.refs, job.alias = target.value_seq, target.refs, False
+    job.valued = True
+    holders, job.holders = job.holders, NONE
+    for holder in holders:
+        row = state.row(holder)
+        row.pending -= 1
+        todo.append(row)
+    if job.form == "service":
+        satisfy(state, [user for user in job.users if not _has_run(state.jobs[user])], todo)
+    else:
+        users, job.users = job.users, NONE
+        satisfy(state, users, todo)
 
 
-def is_dead(job: Job) -> bool:
-    """Can the job not become done any more (unless the run is restarted)?"""
-    return job.state in (S.FAILED, S.CANCELLED, S.SKIPPED) or (job.state is S.SUCCEEDED and job.doomed > 0)
+def make_unknown(state: State, service: Job, todo: list[Job], time: str) -> None:
+    """A service is not there any more: who has its credentials must get new ones."""
+    if not service.valued:
+        return
+    service.valued = False
+    for user in service.users:
+        row = state.jobs[user]
+        if _has_run(row):
+            continue
+        row.missing += 1
+        if row.state is READY:
+            move(state, row, WAITING, time)
+        elif row.state in LIVE and not row.unwanted and not row.after:
+            state.stale[row.id] = service.id
+        todo.append(row)
 
 
-def doom(state: State, job: Job, time: str) -> None:
-    """`job` cannot become done: skip what needs it, and what needs that."""
-    cause = job.because or job.id
-    todo = [job]
-    while todo:
-        for user in todo.pop().users:
-            row = state.row(user)
-            row.doomed += 1
-            if row.doomed > 1:
-                continue
-            if row.state is S.WAITING:
-                row.because = cause
-                move(state, row, S.SKIPPED, time)
-                todo.append(row)
-            elif row.state is S.SUCCEEDED:
-                row.because = cause
-                todo.append(row)
+def _has_run(row: Job) -> bool:
+    return row.state in (SUCCEEDED, DONE, S.DROPPED)
 
 
-def redeem(state: State, job: Job, time: str) -> None:
-    """`job` may become done again: the reverse of `doom`."""
-    todo = [job]
-    while todo:
-        for user in todo.pop().users:
-            row = state.row(user)
-            row.doomed -= 1
-            if row.doomed:
-                continue
+def satisfy(state: State, jobs: list[JobId], todo: list[Job]) -> None:
+    """One of the things that each of `jobs` waits for is there."""
+    rows = state.jobs
+    for job in jobs:
+        row = rows[job]
+        row.missing -= 1
+        if not row.missing:
+            todo.append(row)
+
+
+# What is told -----------------------------------------------------------------------------------------------------
+
+
+def _to_tell(job: Job) -> int:
+    state = job.state
+    if state is DONE:
+        return SETTLED | DONE_TOLD
+    if state is SUCCEEDED:
+        told = 0
+        if not job.unsettled and not job.serving:
+            told = SETTLED
+        if job.hurt:
+            told |= BAD
+        if job.doomed and not job.valued:
+            told |= VALUELESS
+        if job.barred and not job.opened:
+            told |= CLOSED | LAME
+        if job.lame and not job.over:
+            told |= LAME
+        return told
+    if state in DEAD:
+        told = BAD | CLOSED | LAME
+        if not job.valued:
+            told |= VALUELESS
+        return told if job.unsettled or job.serving else told | SETTLED
+    return 0
+
+
+def _tell(state: State, job: Job, told: int, todo: list[Job]) -> None:
+    """Tell the others what they do not know of `job` yet."""
+    new = told ^ job.told
+    job.told = told
+    if new & (SETTLED | DONE_TOLD | BAD):
+        _tell_superiors(state, job, new, told, todo)
+    if new & VALUELESS:
+        change = 1 if told & VALUELESS else -1
+        _doom(state, job, job.users, change, todo)
+        _doom(state, job, job.holders, change, todo)
+    if new & CLOSED:
+        _doom(state, job, job.children, 1 if told & CLOSED else -1, todo)
+        if job.id in state.services and job.state is not SUCCEEDED:
+            _doom_services(state, job, todo)
+    if new & LAME:
+        _doom(state, job, job.followers, 1 if told & LAME else -1, todo)
+
+
+def _tell_superiors(state: State, job: Job, new: int, told: int, todo: list[Job]) -> None:
+    settled = (1 if told & SETTLED else -1) if new & SETTLED else 0
+    bad = (1 if told & BAD else -1) if new & BAD else 0
+    done = (1 if told & DONE_TOLD else -1) if new & DONE_TOLD else 0
+    for superior, role in superiors(state, job):
+        if bad:
+            _hurt(superior, job, bad)
+        if role == SERVICE:
+            superior.serving -= settled
+            superior.barred += bad
+        else:
+            superior.unsettled -= settled
+            if role == CHILD:
+                superior.open -= done
+                superior.lame += bad
+        if bad or not superior.unsettled or not superior.open or settled < 0:
+            todo.append(superior)
+
+
+def _hurt(superior: Job, job: Job, change: int) -> None:
+    superior.hurt += change
+    if change > 0 and not superior.because and superior.state is SUCCEEDED:
+        superior.because = _cause(job)
+    elif change < 0 and not superior.hurt and superior.state is SUCCEEDED:
+        superior.because = WORKFLOW
+
+
+def _doom(state: State, job: Job, watchers: list[JobId], change: int, todo: list[Job]) -> None:
+    for watcher in watchers:
+        row = state.row(watcher)
+        if job.form == "service" and _has_run(row) and watcher not in job.holders:
+            continue
+        row.doomed += change
+        if change > 0:
+            row.because = row.because or _cause(job)
+        elif not row.doomed:
             row.because = WORKFLOW
-            if row.state is S.SKIPPED:
-                move(state, row, S.WAITING, time)
-                todo.append(row)
-            elif row.state is S.SUCCEEDED:
-                todo.append(row)
+        todo.append(row)
+
+
+def _doom_services(state: State, job: Job, todo: list[Job]) -> None:
+    """A body that cannot succeed has no services; one that may again has."""
+    change = 1 if job.told & CLOSED else -1
+    _doom(state, job, state.services[job.id], change, todo)
+
+
+def _cause(job: Job) -> JobId:
+    """The failed job that is behind it."""
+    return job.id if job.state in (S.FAILED, S.CANCELLED) else job.because
+
+
+def find_cause(state: State, job: Job) -> JobId:
+    """The failed job for whose sake this one cannot run, or cannot become done; 0 if there is none.
+
+    `because` names the first there was: where several were, and that one has been revived, it is another.
+    """
+    if not (job.hurt if job.state is SUCCEEDED else job.doomed):
+        return WORKFLOW
+    if job.because and state.jobs[job.because].state in (S.FAILED, S.CANCELLED):
+        return job.because
+    if job.state is not SUCCEEDED:
+        for other, bit in _goes_before(state, job):
+            if other.told & bit and _cause(other):
+                return _cause(other)
+    return next(iter(state.failed), WORKFLOW)
+
+
+def _goes_before(state: State, job: Job) -> Iterator[tuple[Job, int]]:
+    """What a job waits for, and what it would tell if it were hopeless."""
+    for need in job.needs:
+        yield state.jobs[need], VALUELESS
+    for parent in job.parents:
+        yield state.row(parent), VALUELESS if job.serves >= 0 else CLOSED
+    for followed in job.follows:
+        yield state.row(followed), LAME
+    if job.serves >= 0:
+        yield state.row(job.serves), CLOSED
+    elif not job.parents and not job.follows:
+        yield state.row(job.by), CLOSED
+
+
+# Services ---------------------------------------------------------------------------------------------------------
+
+
+def _consider_services(state: State, job: Job) -> None:
+    """Are the services of `job` needed still?"""
+    if job.state is SUCCEEDED and job.serving and not job.unsettled:
+        state.idle[job.id] = None
+    else:
+        state.idle.pop(job.id, None)

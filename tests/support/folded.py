@@ -49,11 +49,20 @@ def run_through(job: int, attempt: int = 1) -> list[ev.Event]:
     return [submitting(job, attempt), ev.Running(job=job, attempt=attempt), ev.Succeeded(job=job, attempt=attempt)]
 
 
+def subject(wanted: JobState) -> int:
+    """The job that `reach` brings into a state."""
+    return 3 if wanted is JobState.DROPPED else 1
+
+
 def reach(wanted: JobState) -> Folded:
-    """A run in which job 1 is in a given state, by the shortest way. Job 2 is another one, without needs."""
+    """A run in which job 1 is in a given state, by the shortest way. Job 2 is another one, without needs.
+
+    What is dropped is job 3, below job 1.
+    """
     told = begun()
     needs = [2] if wanted in (JobState.WAITING, JobState.SKIPPED) else []
-    told.then(added(1, needs), added(2))
+    first = msgspec.structs.replace(added(1, needs, retries=1), checkpoint=wanted is JobState.DROPPED)
+    told.then(first, added(2))
     if wanted is JobState.ADDED:
         return told
     told.then(ev.Planned(count=2, refs=[1]))
@@ -70,6 +79,14 @@ def reach(wanted: JobState) -> Folded:
         JobState.DONE: run_through(1),
         JobState.FAILED: [submitting(1), failure],
         JobState.CANCELLED: [ev.Requested(what="cancel")],
+        JobState.DROPPED: [
+            submitting(1),
+            added(3, by=1, attempt=1),
+            ev.Succeeded(job=1, attempt=1, added=1),
+            submitting(3),
+            ev.Failed(job=3, attempt=1, reason="FAILED"),
+            ev.Rewound(job=1, failed=3),
+        ],
         JobState.SKIPPED: [submitting(2), ev.Failed(job=2, attempt=1, reason="FAILED")],
     }
     return told.then(*way.get(wanted, []))

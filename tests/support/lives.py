@@ -9,7 +9,7 @@ from orch.attempt import Plan
 from orch.bus import events as ev
 from orch.leader.leader import Leader
 from orch.leader.requests import Request
-from orch.leader.settings import Settings
+from orch.leader.settings import Settings, rules
 from orch.leader.supply import Supply
 from orch.state.fold import apply, fold
 from orch.state.model import WORKFLOW, State
@@ -32,7 +32,7 @@ class Lives:
         self.plan = plan
         self.batch = batch
         self.log = MemoryLog(RUN, batch.clock)
-        self.settings = Settings(adapter="fake", retries=retries)
+        self.settings = Settings(adapter="fake", retries=retries, retry_backoff=0.0)
         self.state = State()
         self.leader: Leader | None = None
         self.published: list[ev.Event] = []
@@ -62,7 +62,7 @@ class Lives:
     async def _begin(self, writer: MemoryWriter, *, restart: bool) -> None:
         events: list[ev.Event] = []
         if self.state.planned is None:
-            events = [ev.Created(run=RUN), *planned(self.plan, self.settings.retries)]
+            events = [ev.Created(run=RUN), *planned(self.plan, rules(self.settings))]
         elif restart:
             events = [ev.Restarted(by="test")]
         crash, writer._crash = writer._crash, None

@@ -24,6 +24,7 @@ from orch.attempt import NewJob, Outcome, Plan, Reason
 from orch.bus import events as ev
 from orch.bus.codec import type_name
 from orch.state.decide import Limits, attempt_key, decide, parse_key
+from orch.state.policy import Rules
 from orch.state.react import added, planned, react
 from orch.state.status import explain
 from orch.testing.states import check
@@ -108,11 +109,11 @@ class Stage:
         return attempt_key("r", row.id, int(attempt or row.attempt))
 
     def _update(self, update: Update) -> list[ev.Event]:
-        return react(self._told.state, update, 0, lambda _: "")
+        return react(self._told.state, update, Rules(backoff=0), lambda _: "")
 
     def _plan(self, rest: str) -> list[ev.Event]:
         jobs, refs, alias = graph(rest)
-        return planned(Plan(jobs=jobs, refs=refs, alias=alias), 0)
+        return planned(Plan(jobs=jobs, refs=refs, alias=alias), Rules(backoff=0))
 
     def _finished(self, rest: str) -> list[ev.Event]:
         name, _, how = rest.partition(" ")
@@ -129,7 +130,7 @@ class Stage:
         name, _, names = rest.partition(":")
         row = self._told.state.jobs[self._job(name)]
         jobs, _, _ = graph(names.strip())
-        return list(added(jobs, self._told.state.next_job, row.id, row.attempt, 0))
+        return list(added(jobs, self._told.state.next_job, row.id, row.attempt, Rules(backoff=0)))
 
     def _decide(self, _: str) -> list[ev.Event]:
         state = self._told.state

@@ -1,0 +1,82 @@
+"""Runs in which nothing can move any more: found, and explained. Pure.
+
+Services hold their places for as long as they are needed. If they hold so much that nothing of what needs them can ever
+get a place, the run would wait for ever.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from orch.adapters.contract import Capacity, fits
+from orch.state.decide import Limits
+from orch.state.law import JobState
+from orch.state.model import Job, State
+
+MOST_NAMED = 4
+
+
+def deadlock(state: State, capacity: Capacity, limits: Limits) -> str:
+    """Why nothing can move any more; empty if something can, or may."""
+    if state.paused or state.ending or state.stopping or not state.active or state.outcome:
+        return ""
+    if state.delayed or state.surveyed or state.rewinds or state.stale or state.unwanted or state.idle:
+        return ""
+    live = [state.jobs[job] for job in state.live]
+    if not live and not state.ready:
+        return _nothing_left(state)
+    running = [row for row in live if row.state is JobState.RUNNING]
+    if not running or any(row.form != "service" or not row.valued for row in running):
+        return ""
+    if _may_get_room(state, live, running, capacity, limits):
+        return ""
+    wanting = [row for row in live if row.state is not JobState.RUNNING] or [state.jobs[job] for job in state.ready]
+    if not wanting:
+        return _nothing_left(state)
+    return (
+        f"only services run ({_names(running)}), and what needs them can never get room: {_names(wanting)}; "
+        f"{_short(wanting[0], running, capacity, limits, state)}. Give the run more, or the services less"
+    )
+
+
+def _nothing_left(state: State) -> str:
+    """Jobs wait, and nothing runs that they could wait for."""
+    waiting = [row for row in state.jobs.values() if row.state is JobState.WAITING]
+    return f"these jobs wait for each other: {_names(waiting)}" if waiting else ""
+
+
+def _may_get_room(state: State, live: list[Job], running: list[Job], capacity: Capacity, limits: Limits) -> bool:
+    left = _left(running, capacity)
+    queued = [row for row in live if row.state is not JobState.RUNNING]
+    if queued:
+        return capacity.elastic or any(not fits(row.resources, left) for row in queued)
+    room = limits.slots + limits.ahead - len(live)
+    if limits.jobs:
+        room = min(room, limits.jobs - len(live))
+    free = {lane for lane, most in limits.lanes.items() if most and state.lanes[lane] >= most}
+    return room > 0 and any(state.jobs[job].lane not in free for job in state.ready)
+
+
+def _left(running: list[Job], capacity: Capacity) -> Capacity:
+    """What the running services leave."""
+    return msgspec.structs.replace(
+        capacity,
+        cores=capacity.cores - sum(row.resources.cores for row in running),
+        memory=capacity.memory - sum(row.resources.memory for row in running),
+        disk=capacity.disk - sum(row.resources.disk for row in running),
+    )
+
+
+def _short(wanting: Job, running: list[Job], capacity: Capacity, limits: Limits, state: State) -> str:
+    short = fits(wanting.resources, _left(running, capacity))
+    if short:
+        return short
+    if limits.jobs and len(state.live) >= limits.jobs:
+        return f"--max-jobs is {limits.jobs}"
+    most = limits.lanes.get(wanting.lane, 0)
+    return f"the limit for a {wanting.lane} is {most}" if most else "there is no place left"
+
+
+def _names(rows: list[Job]) -> str:
+    named = ", ".join(row.label for row in rows[:MOST_NAMED])
+    return f"{named} and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else named
