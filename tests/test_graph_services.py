@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from support.graphs import RUNNING, made, named, relations
 
 import orch
 from orch.authoring.pickling import loads
-from orch.errors import GraphError, SizeError, UserError, WorkflowError
+from orch.errors import GraphError, JobError, SizeError, UserError, WorkflowError
 
 
 class Database(orch.Service):
@@ -204,3 +205,11 @@ def test_a_service_of_the_workflow_may_need_jobs_beside_it() -> None:
     made(lambda: build(child=False))
     with pytest.raises(GraphError, match=r"job db waits for the value of size, .*: size is a child of workflow main;"):
         made(lambda: build(child=True))
+
+
+def test_a_service_makes_no_jobs() -> None:
+    who = msgspec.structs.replace(RUNNING, label="db [job 7]", form="service")
+    with pytest.raises(JobError, match=r"a cannot be a child of db \[job 7\]: a service makes no jobs"):
+        made(lambda: orch.context().add_child(named("a")), who)
+    with pytest.raises(JobError, match="a service makes no jobs"):
+        made(lambda: orch.context().add_service(Plain()), who)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from orch.attempt import MAKER, NewJob
-from orch.authoring.nodes import Call, Job
+from orch.authoring.nodes import FOLLOW_ON, Call, Job
 from orch.authoring.options import Options
 from orch.authoring.pickling import Dumped, dump_call, dumps, explain
 from orch.bus.events import EMPTY, Blob
@@ -133,7 +133,7 @@ class _Graph:
         )
 
     def _relations(self, call: Call) -> dict[str, Any]:
-        from orch.authoring.relations import FOLLOW_ON, SERVICE  # it is there: the job has relations
+        from orch.authoring.relations import SERVICE  # it is there: the job has relations
 
         assert call.ties is not None
         if call.ties.below:

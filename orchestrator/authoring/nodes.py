@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FOLLOW_ON = "follow-on"
+
 _SHORT = 24
 _LONG = 60
 _PLAIN = (int, float, str, bytes, list, tuple, dict, set)
@@ -140,7 +142,7 @@ class Job:
 
     def add_follow_on(self, other: T) -> T:
         """Have `other` run after all children of this job and everything below those; gives `other`."""
-        from orch.authoring.relations import FOLLOW_ON, add
+        from orch.authoring.relations import add
 
         return add(self._call, other, FOLLOW_ON)
 

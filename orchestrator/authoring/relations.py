@@ -9,17 +9,18 @@ from __future__ import annotations
 from typing import TypeVar
 
 from orch.authoring import scope
-from orch.authoring.nodes import Call, Job
+from orch.authoring.nodes import FOLLOW_ON, Call, Job
 from orch.authoring.options import DEFAULT
 from orch.errors import GraphError, JobError, UserError
 
 T = TypeVar("T")
 
 CHILD = "child"
-FOLLOW_ON = "follow-on"
 SERVICE = "service"
 AFTER = "dependant"
 """Of a service: it starts after another service, its parent."""
+
+_END = ": end"
 
 
 class Ties:
@@ -74,8 +75,8 @@ def check(upper: Call | None, lower: Call, relation: str) -> None:
 
 def check_upper(upper: Call | None, lower: Call, relation: str) -> None:
     """Raise `GraphError` if nothing, or not this, may be added to `upper`."""
-    if upper is None and not scope.current():
-        raise JobError(f"{lower.label} cannot be a {relation} of the running job: none runs here")
+    if upper is None:
+        _check_running(lower, relation)
     for call in (lower,) if upper is None else (upper, lower):
         if call.scope != scope.current():
             raise GraphError(_strange(upper, lower, relation, call))
@@ -91,6 +92,15 @@ def check_upper(upper: Call | None, lower: Call, relation: str) -> None:
             f"{lower.label} cannot be a {relation} of job {upper.label}, which is a checkpoint: what belongs to that "
             f"is what it makes itself. Make it in there, or add it to {upper.label}.encapsulate()"
         )
+
+
+def _check_running(lower: Call, relation: str) -> None:
+    """Raise `JobError` unless something runs here that may make jobs."""
+    from orch.work.context import current  # it is there: something runs
+
+    who = current(f"adding {lower.label} as a {relation}").who
+    if who.form == "service":
+        raise JobError(f"{lower.label} cannot be a {relation} of {who.label}: a service makes no jobs")
 
 
 def tie(upper: Call | None, lower: Call, relation: str) -> None:
@@ -109,9 +119,9 @@ def encapsulate(inner: Call) -> Call:
     """The end of a capsule around a job: it follows all that comes from the job, and has its value."""
     if inner.form == "service":
         raise GraphError(f"service {inner.label} cannot be encapsulated: it runs for {_served(inner)}")
-    label = inner.label
+    label = inner.label.removesuffix(_END) if inner.form == "group" else inner.label  # names do not grow with depth
     begin = Call("capsule", None, (), {}, DEFAULT, name=f"{label}: begin", form="group", depth=3)
-    end = Call("capsule", None, (inner,), {}, DEFAULT, name=f"{label}: end", form="group", depth=3)
+    end = Call("capsule", None, (inner,), {}, DEFAULT, name=f"{label}{_END}", form="group", depth=3)
     tie(begin, (inner.ties and inner.ties.front) or inner, CHILD)
     tie(begin, end, FOLLOW_ON)
     ties_of(end).front = begin

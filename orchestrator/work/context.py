@@ -47,6 +47,7 @@ class Who(msgspec.Struct, frozen=True, gc=False):
     max_log: int = 16 * 1024 * 1024
     bundle: str = ""
     cwd: str = ""
+    form: str = ""
 
 
 class Context:
@@ -271,7 +272,8 @@ class Context:
 
     def add_follow_on(self, job: T) -> T:
         """Have `job` run after all that this one makes, and everything below that; gives it."""
-        from orch.authoring.relations import FOLLOW_ON, add
+        from orch.authoring.nodes import FOLLOW_ON
+        from orch.authoring.relations import add
 
         return add(None, job, FOLLOW_ON)
 

@@ -76,6 +76,7 @@ def _who(attempt: Attempt) -> Who:
         max_log=attempt.max_log,
         bundle=attempt.bundle,
         cwd=attempt.cwd,
+        form=attempt.form,
     )
 
 
@@ -109,7 +110,7 @@ def call_function(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     try:
         value = function(*args, **kwargs)
     except KeyError as error:
-        if error.args and type(error.args[0]) is Job:
+        if error.args and isinstance(error.args[0], Job):
             error.add_note("A job has no value yet, so it cannot be looked up: pass both to a job that does it.")
         raise
     if type(value) is types.CoroutineType:

@@ -15,6 +15,7 @@ import msgspec
 
 from orch.attempt import Note, Plan
 from orch.authoring.collect import collect
+from orch.authoring.nodes import FOLLOW_ON
 from orch.authoring.pickling import Unpickler, has_parts
 from orch.authoring.scope import Scope
 from orch.environment import inherited, unpacked
@@ -107,7 +108,7 @@ def make_plan(loaded: LoadedWorkflow, request: MakePlan) -> Plan:
         finally:
             set_busy("")
         if has_parts(value):  # a miss must fail the run, and so somebody has to look before it ends
-            value = result(value)
+            value = _assembled(value, scope, context)
         parts = collect(value, scope.calls, context.keep, shown_name)
         return Plan(
             value=parts.value,
@@ -117,6 +118,12 @@ def make_plan(loaded: LoadedWorkflow, request: MakePlan) -> Plan:
             files=context.files,
             warnings=parts.warnings,
         )
+
+
+def _assembled(value: Any, scope: Scope, context: Context) -> Any:
+    """A job that puts the value together. Where that may hold follow-ons of the workflow, it is one of them itself."""
+    after = any(call.ties is not None and call.ties.above.get(None) == FOLLOW_ON for call in scope.calls)
+    return context.add_follow_on(result(value)) if after else result(value)
 
 
 def _arguments(
