@@ -26,8 +26,8 @@ from orch.bus.lock import RunLock
 from orch.bus.machine import HERE, Machine
 from orch.errors import ResourceError, RunExists, StoreError, UserError
 from orch.hints import store_option
-from orch.leader.opened import Opened
-from orch.leader.opening import AdapterByName, Lock, open_log, run_info
+from orch.leader.opened import MakeCache, Opened
+from orch.leader.opening import AdapterByName, Lock, cache_of, open_log, run_info
 from orch.leader.settings import Settings, rules, to_log
 from orch.planning import open_planner, pack_arguments
 from orch.state.fold import apply
@@ -89,7 +89,9 @@ async def begin(
             lock = RunLock(store.local_path(layout.lock_file(run)))
             log_directory = store.local_path(layout.log_dir(run))
             first = [created, *warned, *graph]
-            return await commit_first(run, log_directory, lock, session, settings=settings, events=first)
+            return await commit_first(
+                run, log_directory, lock, session, settings=settings, events=first, cache=cache_of(store, run)
+            )
         except BaseException:  # cancelled, too: a session that is open is closed
             with anyio.CancelScope(shield=True):
                 await session.close()
@@ -203,6 +205,7 @@ async def commit_first(
     settings: Settings,
     events: list[ev.Event],
     machine: Machine = HERE,
+    cache: MakeCache | None = None,
 ) -> Opened:
     """Create the log in `directory`, with the run's first events in it."""
     lock.acquire()
@@ -220,4 +223,4 @@ async def commit_first(
     except BaseException:  # cancelled, too: whoever comes next finds the lock free
         lock.release()
         raise
-    return Opened(run, state, log, lock=lock, session=session, settings=settings, machine=machine)
+    return Opened(run, state, log, lock=lock, session=session, settings=settings, machine=machine, cache=cache)

@@ -59,3 +59,7 @@ class Remover(Protocol):
         To be called once `removed` is durable; what is gone already is gone. Raises `StoreError`.
         """
         ...
+
+
+class Cache(Calls, Remover, Protocol):
+    """Both, for one run."""

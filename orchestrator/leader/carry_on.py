@@ -17,8 +17,8 @@ from orch.bus.machine import HERE, Machine
 from orch.bus.topic import Topic
 from orch.errors import NoSuchRun, ResourceError, UserError
 from orch.history import EventReader, fold_quickly, log_directory
-from orch.leader.opened import Ended, Opened
-from orch.leader.opening import AdapterByName, Lock, open_log, run_info
+from orch.leader.opened import Ended, MakeCache, Opened
+from orch.leader.opening import AdapterByName, Lock, cache_of, open_log, run_info
 from orch.leader.requests import SET
 from orch.leader.settings import Settings, from_log, make_limits
 from orch.state.fold import apply
@@ -68,7 +68,18 @@ async def carry_on(
         return await batch_system.open(run_info(run, epoch, store, settings, environment))
 
     lock = RunLock(store.local_path(layout.lock_file(run)))
-    return await reopen(directory, lock, state, connect, settings, news=news, take_over=take_over, wish=wish, by=by)
+    return await reopen(
+        directory,
+        lock,
+        state,
+        connect,
+        settings,
+        news=news,
+        take_over=take_over,
+        wish=wish,
+        by=by,
+        cache=cache_of(store, run),
+    )
 
 
 def _must_be_the_original(run: str, original: str) -> None:
@@ -79,7 +90,7 @@ def _must_be_the_original(run: str, original: str) -> None:
         )
 
 
-async def reopen(
+async def reopen(  # noqa: PLR0913 - all that opening has to be told
     directory: Path,
     lock: Lock,
     state: State,
@@ -91,6 +102,7 @@ async def reopen(
     wish: str = "",
     by: str = "",
     machine: Machine = HERE,
+    cache: MakeCache | None = None,
 ) -> Opened | Ended:
     """Begin an epoch of the log in `directory`, whose fold so far is `state`; `news` are said first.
 
@@ -117,7 +129,7 @@ async def reopen(
     except BaseException:  # cancelled, too: whoever comes next finds the lock free
         lock.release()
         raise
-    return Opened(run, state, log, lock=lock, session=session, settings=settings, machine=machine)
+    return Opened(run, state, log, lock=lock, session=session, settings=settings, machine=machine, cache=cache)
 
 
 async def _catch_up(log: Log, state: State, news: Sequence[ev.Event], wish: str, by: str) -> None:

@@ -25,7 +25,7 @@ from orch.attempt import Attempt, Reason
 from orch.bus import events as ev
 from orch.errors import AdapterError, StoreError, UserError
 from orch.leader.backoff import Backoff
-from orch.leader.calls import Calls, Learned, Remover, Reuse
+from orch.leader.calls import Cache, Learned, Reuse
 from orch.leader.chaos import doom
 from orch.leader.inbox import Inbox
 from orch.leader.requests import SET, WISHES, Request
@@ -72,6 +72,13 @@ class Turn:
 
 
 @dataclasses.dataclass(frozen=True)
+class Concern:
+    """Something that the user should know, from whoever works for the leader."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Found:
     """What the call cache knows of a job's call."""
 
@@ -91,8 +98,7 @@ class Leader:
         *,
         publish: Callable[[list[ev.Event]], None],
         recorded: Callable[[Request], None],
-        calls: Calls | None = None,
-        remover: Remover | None = None,
+        calls: Cache | None = None,
     ) -> None:
         assert state.created is not None
         self.state = state
@@ -100,14 +106,13 @@ class Leader:
         self._session = session
         self._settings = settings.override(**state.adjusted) if state.adjusted else settings
         self._calls = calls
-        self._remover = remover
         self._learned = len(state.called)  # how many calls the cache has heard of
         self._publish = publish
         self._recorded = recorded
         self._run = state.created.run
         self._cwd = state.created.cwd
         self._supply = Supply(log.fetch)
-        self._inbox: Inbox[Update | Request | Found] = Inbox()
+        self._inbox: Inbox[Update | Request | Found | Concern] = Inbox()
         self._backoff = Backoff(state, anyio.current_time)
         self._stuck: float | None = None  # since when nothing but services has been able to run
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -120,6 +125,10 @@ class Leader:
     def request(self, request: Request) -> None:
         """Hear a wish."""
         self._inbox.put([request])
+
+    def warn(self, text: str) -> None:
+        """Have something said to the user."""
+        self._inbox.put([Concern(text)])
 
     async def lead(self) -> None:
         """Lead. Raises `Fenced`, `LogTrouble`, `AdapterError`. When cancelled, live attempts go on."""
@@ -166,7 +175,7 @@ class Leader:
         except Exception as error:  # noqa: BLE001 - whatever ends the stream ends the leader, with this as its reason
             self._inbox.fail(error)
 
-    async def _turn(self, items: Sequence[Update | Request | Found]) -> bool:
+    async def _turn(self, items: Sequence[Update | Request | Found | Concern]) -> bool:
         """One turn; True if it was the last."""
         turn = Turn()
         self._whole = False
@@ -175,6 +184,8 @@ class Leader:
                 self._hear(turn, item)
             elif isinstance(item, Found):
                 self._reuse(turn, item)
+            elif isinstance(item, Concern):
+                self._stage(turn, [ev.Warned(message=item.text)])
             else:
                 self._learn(turn, item)
         if not self._unsettled:
@@ -375,13 +386,13 @@ class Leader:
         """What no other job has to wait for, and what does no harm if it is cut off with the leader."""
         self._look_up(turn.look_up)
         assert self._tasks is not None
-        if turn.remove and self._remover is not None:
-            self._tasks.start_soon(self._delete, self._remover, turn.remove)
+        if turn.remove and self._calls is not None:
+            self._tasks.start_soon(self._delete, self._calls, turn.remove)
         called, self._learned = self.state.called[self._learned :], len(self.state.called)
         if called and self._calls is not None:
             self._tasks.start_soon(self._calls.learn, [self._lesson(job) for job in called])
 
-    async def _delete(self, remover: Remover, paths: list[str]) -> None:
+    async def _delete(self, remover: Cache, paths: list[str]) -> None:
         with contextlib.suppress(StoreError):  # what stays goes with the run
             await remover.remove(paths)
 
@@ -401,6 +412,6 @@ class Leader:
         assert self._tasks is not None
         self._tasks.start_soon(self._ask_cache, self._calls, wanted)
 
-    async def _ask_cache(self, calls: Calls, wanted: list[tuple[ev.JobId, ev.Call]]) -> None:
+    async def _ask_cache(self, calls: Cache, wanted: list[tuple[ev.JobId, ev.Call]]) -> None:
         found = await calls.find(wanted)
         self._inbox.put([Found(job, found.get(job)) for job, _ in wanted])

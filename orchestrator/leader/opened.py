@@ -15,11 +15,15 @@ from orch.bus.log import Log
 from orch.bus.machine import Machine
 from orch.bus.topic import Topic
 from orch.errors import Fenced, LogTrouble
+from orch.leader.calls import Cache
 from orch.leader.leader import Leader
 from orch.leader.opening import Lock
 from orch.leader.requests import Request, drop_request
 from orch.leader.settings import Settings
 from orch.state.model import State
+
+MakeCache = Callable[[Callable[[str], None]], Cache]
+"""Makes the call cache of a run; gets a function that says something to the user."""
 
 
 class Ended:
@@ -41,7 +45,16 @@ class Opened:
     """A run that this process leads."""
 
     def __init__(
-        self, run: str, state: State, log: Log, *, lock: Lock, session: Session, settings: Settings, machine: Machine
+        self,
+        run: str,
+        state: State,
+        log: Log,
+        *,
+        lock: Lock,
+        session: Session,
+        settings: Settings,
+        machine: Machine,
+        cache: MakeCache | None = None,
     ) -> None:
         self.run = run
         self.state = state
@@ -53,7 +66,13 @@ class Opened:
         self._session = session
         self._machine = machine
         self._published: Callable[[list[ev.Event]], Any] = lambda _: None
-        self.leader = Leader(state, log, session, settings, publish=self._publish, recorded=self._recorded)
+        self._cache = cache(self._warn) if cache is not None else None
+        self.leader = Leader(
+            state, log, session, settings, publish=self._publish, recorded=self._recorded, calls=self._cache
+        )
+
+    def _warn(self, text: str) -> None:
+        self.leader.warn(text)
 
     def _publish(self, events: list[ev.Event]) -> None:
         self.topic.publish(events)
@@ -95,6 +114,8 @@ class Opened:
                 await self.leader.leave()
                 await self._log.close()
         finally:
+            if self._cache is not None:
+                await self._cache.close()
             await self._session.close()
             self._lock.release()
             self.topic.close()

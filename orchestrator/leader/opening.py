@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from orch.adapters.contract import Adapter, RunInfo
+from orch.bus.events import Call, JobId
 from orch.bus.log import Durability, Log
 from orch.bus.machine import HERE, Machine
+from orch.leader.calls import Cache, Learned, Reuse
 from orch.leader.settings import Settings
 from orch.store.file import FileStore
 
@@ -49,3 +51,44 @@ def run_info(run: str, epoch: int, store: FileStore, settings: Settings, environ
         work_dir=settings.work_dir,
         named=settings.set_env,
     )
+
+
+class LateCache:
+    """The call cache of a run, made when something is asked of it for the first time: most runs need none."""
+
+    def __init__(self, make: Callable[[], Cache]) -> None:
+        self._make = make
+        self._made: Cache | None = None
+
+    def _real(self) -> Cache:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    async def find(self, wanted: Sequence[tuple[JobId, Call]]) -> dict[JobId, Reuse | None]:
+        """See `orch.leader.calls.Calls`."""
+        return await self._real().find(wanted)
+
+    async def learn(self, done: Sequence[Learned]) -> None:
+        """See `orch.leader.calls.Calls`."""
+        await self._real().learn(done)
+
+    async def remove(self, paths: Sequence[str]) -> None:
+        """See `orch.leader.calls.Remover`."""
+        await self._real().remove(paths)
+
+    async def close(self) -> None:
+        """Let go of it, if it was made."""
+        if self._made is not None:
+            await self._made.close()
+
+
+def cache_of(store: FileStore, run: str) -> Callable[[Callable[[str], None]], Cache]:
+    """What makes the call cache of a run; it gets a function that says something to the user."""
+
+    def make(warn: Callable[[str], None]) -> Cache:
+        from orch.calls.cache import CallCache  # slow to import
+
+        return CallCache(store, run, warn)
+
+    return lambda warn: LateCache(lambda: make(warn))
