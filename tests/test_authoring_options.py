@@ -139,10 +139,11 @@ def test_resources_that_are_values_of_jobs() -> None:
 def test_resources_that_are_computed_from_values() -> None:
     a, b = named("a"), named("b")
     promise = orch.promised(lambda sizes: sum(sizes) + 1, [a["size"], b["size"]])
-    new = gather(named("user", disk=promise)).jobs[-1]
-    found = wanted_of(new)["disk"]
+    parts = gather(named("user", b["other"], disk=promise))
+    found = wanted_of(parts.jobs[-1])["disk"]
+    assert relations(parts.jobs)["user"]["needs"] == ["b", "a"]
     assert isinstance(found, Promised)
-    assert found.args == [(0, "size"), (1, "size")]
+    assert found.args == [(1, "size"), (0, "size")]
     assert Promised(found.fn, [1, 2]).resolve() == 4
 
 

@@ -112,10 +112,15 @@ def test_capsules_in_capsules() -> None:
         return outer
 
     parts = made(build)
-    assert [new.follows for new in parts.jobs if new.name == "last"] == [[parts.refs[0]]]
-    assert [len(new.parents) for new in parts.jobs if new.form == "group"].count(1) == 1
+    places = {new.name: number for number, new in enumerate(parts.jobs)}
     end = parts.jobs[parts.refs[0]]
-    assert parts.jobs[end.needs[0]].form == "group"
+    begin = parts.jobs[end.follows[0]]
+    inner_end = parts.jobs[end.needs[0]]
+    inner_begin = parts.jobs[inner_end.follows[0]]
+    assert (begin.form, begin.parents, inner_end.needs) == ("group", [], [places["x"]])
+    assert inner_begin.parents == [end.follows[0]]
+    assert parts.jobs[places["last"]].follows == parts.refs
+    assert {new.name for new in parts.jobs} == {"x", "x: begin", "x: end", "last"}
 
 
 def test_parts_of_jobs_are_related_as_the_jobs_are() -> None:

@@ -213,3 +213,17 @@ def test_a_service_makes_no_jobs() -> None:
         made(lambda: orch.context().add_child(named("a")), who)
     with pytest.raises(JobError, match="a service makes no jobs"):
         made(lambda: orch.context().add_service(Plain()), who)
+
+
+def test_nor_a_follow_on_of_what_it_serves() -> None:
+    def build() -> Any:
+        named("before")
+        first = named("first")
+        last = orch.context().add_follow_on(named("last"))
+        orch.context().add_service(Database(last, name="db"))
+        return first
+
+    with pytest.raises(
+        GraphError, match=r"job db waits for the value of last, .*: last is a follow-on of workflow main"
+    ):
+        made(build)
