@@ -18,7 +18,7 @@ COMMANDS = {
     "replay": ("orch.cli.replay", "inspect a run as it stood, or carry it on"),
     "tail": ("orch.cli.tail", "print a run's events, as they come if wanted"),
     "list": ("orch.cli.runs", "the runs of the store"),
-    "status": ("orch.cli.runs", "the jobs of a run"),
+    "status": ("orch.cli.status", "the jobs of a run"),
     "logs": ("orch.cli.logs", "what jobs have written to stdout and stderr"),
     "files": ("orch.cli.files", "what jobs wrote to the store, and copies of it"),
     "why": ("orch.cli.why", "why a job failed, or does not run yet"),

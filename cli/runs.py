@@ -1,4 +1,4 @@
-"""`orch list` and `orch status`."""
+"""`orch list`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from orch.cli.common import find_log, find_store, say, store_hint
-from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, command, natural, words
+from orch.cli.common import find_store, say
+from orch.cli.parser import STORE, LogLevel, Store, application, command, natural
 from orch.cli.render import date_time, table, terminal_width
-from orch.cli.summary import Summary, as_json, leader_alive, picture, summarize
-from orch.cli.view import show
+from orch.cli.summary import Summary, as_json, leader_alive, summarize
 from orch.errors import LogDamaged, OrchError
 from orch.hints import store_option
 from orch.history import fold_quickly
@@ -21,8 +20,6 @@ from orch.state.law import JobState
 from orch.state.model import State
 from orch.store.layout import log_dir
 from orch.store.runs import list_runs
-
-_STATES = [state.value for state in JobState if state is not JobState.ADDED]
 
 app = application()
 
@@ -74,32 +71,3 @@ def _row(run: Summary) -> list[str]:
         date_time(run.ended),
         " ".join(filter(None, [run.name, tags])),
     ]
-
-
-@command(app, "status", "[OPTIONS] [RUN]")
-def status(
-    run: RunId = None,
-    *,
-    store: Store = STORE,
-    _level: LogLevel = "warning",
-    json: AsJson = False,
-    only: Annotated[
-        str,
-        typer.Option(
-            "--state",
-            metavar="STATE",
-            show_default=False,
-            help=f"only jobs in it: {', '.join(_STATES)}",
-            **words(_STATES),
-        ),
-    ] = "",
-) -> int:
-    """The jobs of a run (default: the newest), as they stand now."""
-    directory, _ = find_log(store, run)
-    state = fold_quickly(directory)
-    alive = leader_alive(directory)
-    if json:
-        print(as_json(picture(state, alive, only)))
-    else:
-        show(state, alive, only=only, most=0 if only else 50, where=store_hint(store))
-    return 0

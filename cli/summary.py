@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from orch.sizes import format_size
+from orch.bus.events import Resources
+from orch.sizes import format_duration, format_size
 from orch.state.law import JobState
 from orch.state.model import Job, State
 from orch.state.status import JobStatus, statuses
@@ -104,11 +105,17 @@ def counts_line(summary: Summary) -> str:
 
 def wants(row: Job) -> str:
     """What a job asks for."""
-    resources = row.resources
-    parts = [f"{resources.cores:g} cores"]
-    parts += [f"{format_size(size)} of {name}" for name, size in
-              (("memory", resources.memory), ("disk", resources.disk)) if size]  # fmt: skip
-    return ", ".join(parts)
+    return asks(row.resources)
+
+
+def asks(resources: Resources) -> str:
+    """What an attempt asks for, in a few words."""
+    sizes = (("memory", resources.memory), ("disk", resources.disk))
+    parts = [f"{resources.cores:g} cores", *(f"{format_size(size)} of {name}" for name, size in sizes if size)]
+    if resources.walltime:
+        parts.append(f"{format_duration(resources.walltime)} of time")
+    parts += [f"{one.count} {one.model or one.kind}" for one in resources.accelerators]
+    return ", ".join([*parts, *(["preemptible"] if resources.preemptible else [])])
 
 
 def as_json(value: Any) -> str:

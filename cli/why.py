@@ -1,12 +1,14 @@
-"""`orch why`: why a job failed, or does not run yet."""
+"""`orch why`: why a job failed, does not run yet, or ran again."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
+from orch.cli.attempts import History, attempt_lines, history
 from orch.cli.common import find_job, find_run, find_store, harmless
 from orch.cli.outputs import blob_of, output_at, where
 from orch.cli.parser import STORE, LogLevel, Store, application, command
@@ -17,13 +19,12 @@ from orch.hints import store_option
 from orch.history import fold_quickly
 from orch.sizes import format_duration, format_size
 from orch.state.law import ACTIVE, JobState
-from orch.state.model import Job, State
+from orch.state.model import WORKFLOW, Job, State
 from orch.state.status import explain
 from orch.store.file import FileStore
 from orch.store.layout import log_dir
 
 LAST_LINES = 50
-LONGEST_CHAIN = 20
 LONGEST_NOTE = 500
 """Characters of an annotation, at most."""
 
@@ -38,7 +39,7 @@ def why(
     locator: Store = STORE,
     _level: LogLevel = "warning",
 ) -> int:
-    """Why a job failed, or does not run yet. RUN defaults to the newest."""
+    """Why a job failed, does not run yet, or ran again. RUN defaults to the newest."""
     if len(names) > 2:
         raise UsageError("orch why: name a job, or a run and a job")
     store = find_store(locator)
@@ -50,24 +51,50 @@ def why(
 
 
 def _explanation(store: FileStore, run: str, state: State, row: Job) -> Iterator[str]:
+    """A headline, and then a line for each thing that is known."""
+    found = history(store.local_path(log_dir(run)), row)
     yield f"job {row.label} of run {run} is {row.state}"
-    reason = explain(state, row)
+    reason = _reason(state, row, found)
     if reason:
         yield f"  why      {reason}"
     if row.state in ACTIVE:
         yield from _run(store, run, state)
-    if row.state in (JobState.WAITING, JobState.SUCCEEDED):
+        yield from _not_yet(store, state, row)
+    elif row.state is JobState.SUCCEEDED:
         yield from _chain(state, row)
     elif row.state is JobState.SKIPPED and row.because in state.jobs:
         yield f"           see: orch why {run} {row.because}{store_option(store)}"
-    elif row.state in (JobState.READY, JobState.SUBMITTING, JobState.QUEUED):
-        yield f"  wants    {wants(row)}"
+    elif row.state is JobState.DROPPED:
+        yield from _dropped(store, run, state, row)
     if row.attempt:
         yield from _attempt(row)
+    if len(found.tried) > 1 or found.rewound:
+        yield from attempt_lines(found, state.jobs)
+    yield from _cached(store, run, state, row)
     for name, value in (row.annotations or {}).items():
         yield f"  noted    {one_line(f'{name} = {value!r}', LONGEST_NOTE)}"
     if row.output_seq:
         yield from _output(store, run, row)
+
+
+def _reason(state: State, row: Job, found: History) -> str:
+    """The headline's reason, in one line."""
+    if found.reused is not None:
+        return f"its value is that of an equal earlier call: run {found.reused.run}, job {found.reused.source}"
+    if row.state is JobState.READY and row.id in state.delayed:
+        since, wait = state.delayed[row.id]
+        return f"is tried again {_until(since, wait)}: its last attempt ended as {row.reason}"
+    if row.state is JobState.READY and row.id in state.surveyed:
+        return "its call is being looked up in the call cache"
+    if row.after:
+        return f"runs in the place of {state.jobs[row.after].label}, once that has ended"
+    return explain(state, row)
+
+
+def _until(since: str, wait: float) -> str:
+    """When a back-off ends: local time, and how long it is altogether."""
+    end = dt.datetime.fromisoformat(since) + dt.timedelta(seconds=wait)
+    return f"at {date_time(end.isoformat())} (a back-off of {format_duration(wait)})"
 
 
 def _run(store: FileStore, run: str, state: State) -> Iterator[str]:
@@ -79,34 +106,72 @@ def _run(store: FileStore, run: str, state: State) -> Iterator[str]:
         yield f"  run      paused; let it go on: orch resume {run}{store_option(store)}"
 
 
+def _not_yet(store: FileStore, state: State, row: Job) -> Iterator[str]:
+    """What a job lacks that has not begun."""
+    if row.state is JobState.WAITING:
+        yield from _chain(state, row)
+    elif row.state is not JobState.RUNNING:
+        yield f"  wants    {wants(row)}"
+        limit = _limit(state, row) if row.state is JobState.READY else ""
+        said = _asked(store, row)
+        yield from (f"  place    {text}" for text in (limit, said) if text)
+
+
+def _limit(state: State, row: Job) -> str:
+    """The limit of the run that keeps the job from being handed over, if one does."""
+    from orch.leader.settings import from_log
+
+    settings = from_log({**(state.created.settings if state.created else {}), **state.adjusted})
+    if settings.max_jobs and len(state.live) >= settings.max_jobs:
+        return f"{len(state.live)} attempts are live, and --max-jobs is {settings.max_jobs}"
+    limits = {
+        "local": (settings.max_local_jobs, "--max-local-jobs"),
+        "service": (settings.max_services, "--max-services"),
+        "preemptible service": (settings.max_preemptible_services, "--max-preemptible-services"),
+    }
+    most, option = limits.get(row.lane, (0, ""))
+    return (
+        f"{state.lanes[row.lane]} of its sort are live, and {option} is {most}"
+        if 0 < most <= state.lanes[row.lane]
+        else ""
+    )
+
+
+def _asked(store: FileStore, row: Job) -> str:
+    """What the agent of this host says of an attempt that it has been handed."""
+    if row.state not in (JobState.SUBMITTING, JobState.QUEUED):
+        return ""
+    from orch.agent.observe import ask
+
+    answer = ask(str(store.root), row.key)
+    return answer.text if answer is not None else ""
+
+
 def _chain(state: State, row: Job) -> Iterator[str]:
     """What it waits for, and what that waits for, up to the first that does not wait."""
-    seen = {row.id}
-    for _ in range(LONGEST_CHAIN):
-        blocker = _blocker(state, row)
-        if blocker is None or blocker.id in seen:
+    from orch.blockers import LONGEST, Blockers
+
+    told = list(Blockers(state).chain(row))
+    for blocker in told:
+        why = explain(state, blocker.row)
+        head = f"{blocker.row.label} is {blocker.row.state} ({blocker.what} is needed)"
+        yield f"           → {head}" + (f": {why}" if why else "")
+    if len(told) == LONGEST:
+        yield "           → …"
+
+
+def _dropped(store: FileStore, run: str, state: State, row: Job) -> Iterator[str]:
+    """The checkpoint that has run again, and why."""
+    by = row.by
+    while by != WORKFLOW:
+        checkpoint = state.jobs[by]
+        rewound = history(store.local_path(log_dir(run)), checkpoint).rewound if checkpoint.checkpoint else []
+        if rewound:
+            failed = state.jobs[rewound[-1].failed].label
+            yield f"  why      its checkpoint {checkpoint.label} runs again, since {failed} failed"
+            yield f"           see: orch why {run} {checkpoint.id}{store_option(store)}"
             return
-        seen.add(blocker.id)
-        yield f"           → {blocker.label} is {blocker.state}" + _because(state, blocker)
-        row = blocker
-    yield "           → …"
-
-
-def _because(state: State, row: Job) -> str:
-    text = explain(state, row)
-    return f": {text}" if text else ""
-
-
-def _blocker(state: State, row: Job) -> Job | None:
-    """The first job that `row` waits for; one that cannot become done before others."""
-    if row.state is JobState.WAITING:
-        names = row.needs
-    elif row.state is JobState.SUCCEEDED:
-        names = row.refs
-    else:
-        return None
-    rows = [state.jobs[job] for job in names if state.jobs[job].state is not JobState.DONE]
-    return next((row for row in rows if row.doomed or row.state is JobState.FAILED), rows[0] if rows else None)
+        by = checkpoint.by
 
 
 def _attempt(row: Job) -> Iterator[str]:
@@ -126,6 +191,16 @@ def _attempt(row: Job) -> Iterator[str]:
     for state, time in row.times.items():
         if state in (JobState.RUNNING, row.state):
             yield f"  {state.value:<9}{date_time(time)}"
+
+
+def _cached(store: FileStore, run: str, state: State, row: Job) -> Iterator[str]:
+    """Why its value was taken from an earlier call, or was not."""
+    setting = state.created.settings.get("cache", "") if state.created else ""
+    if not (row.cache or setting == "all"):
+        return
+    from orch.calls.explain import explain_call
+
+    yield from (f"  cache    {line}" for line in explain_call(store, run, row.id))
 
 
 def _output(store: FileStore, run: str, row: Job) -> Iterator[str]:

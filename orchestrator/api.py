@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import anyio
 import anyio.abc
@@ -26,6 +26,9 @@ from orch.state.model import State
 from orch.state.status import JobStatus, explain, job_status
 from orch.store.file import FileStore
 from orch.store.locator import open_store
+
+if TYPE_CHECKING:
+    from orch.inspection import Graph
 
 REQUEST_POLL = 0.5
 """Seconds between looks at the store's requests."""
@@ -200,6 +203,13 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<run {self.id}: {self.state.outcome or 'not over'}>"
+
+    @property
+    def graph(self) -> Graph:
+        """How the jobs hang together, as it stands now: predecessors, children, follow-ons, services, an order."""
+        from orch.inspection import Graph
+
+        return Graph(self.state)
 
     @property
     def out(self) -> Path | None:

@@ -6,6 +6,7 @@ import contextlib
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orch.bus import events as ev
 from orch.bus.files import REAL, Files
@@ -19,14 +20,32 @@ from orch.store import layout
 from orch.store.locator import open_store
 from orch.store.runs import newest_run
 
+if TYPE_CHECKING:
+    from orch.inspection import Graph
 
-def replay(store: str | Path, run: str | None = None, at: int | None = None) -> dict[str, JobStatus]:
+
+class Replayed(dict[str, JobStatus]):
+    """`{job id: JobStatus}`, and how the jobs hang together."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(statuses(state))
+        self._state = state
+
+    @property
+    def graph(self) -> Graph:
+        """Predecessors, children, follow-ons and services of each job, and an order."""
+        from orch.inspection import Graph
+
+        return Graph(self._state)
+
+
+def replay(store: str | Path, run: str | None = None, at: int | None = None) -> Replayed:
     """`{job id: JobStatus}` of a run as it stood after event `at` (default: the last one).
 
     `run` defaults to the newest run of the store. Works on a copied store, and on a directory of segments (a copied
-    log). Raises `NoSuchRun`, `LogDamaged`.
+    log). The `graph` of what is returned says how the jobs hang together. Raises `NoSuchRun`, `LogDamaged`.
     """
-    return statuses(replay_state(store, run, at))
+    return Replayed(replay_state(store, run, at))
 
 
 def replay_state(store: str | Path, run: str | None = None, at: int | None = None) -> State:

@@ -146,6 +146,7 @@ class Table:
         """The live attempt of `row` ends by `event`."""
         asked, usage = row.resources, event.usage
         surveyed = isinstance(event, ev.Surveyed)
+        cores, memory, disk = (SURVEY_CORES, 0, 0) if row.survey else (asked.cores, asked.memory, asked.disk)
         waited = _waited(row, event, self._delays.pop(row.id, 0.0))
         self.job.append(row.id)
         self.kind.append(self.kinds.number(row.kind))
@@ -154,9 +155,8 @@ class Table:
         values = (usage.wall, usage.user + usage.system, waited, usage.memory or _UNKNOWN)
         for measure, value in zip(MEASURES, (*values, usage.disk or _UNKNOWN), strict=True):
             self.measured[measure].append(value)
-        self.cores.append(SURVEY_CORES if surveyed else asked.cores)
-        self.memory.append(0 if surveyed else asked.memory)
-        self.disk.append(0 if surveyed else asked.disk)
+        for column, value in ((self.cores, cores), (self.memory, memory), (self.disk, disk)):
+            column.append(value)
         if isinstance(event, ev.Retrying) and event.wait:
             self._delays[row.id] = event.wait
 
@@ -167,7 +167,7 @@ class Table:
         for row in rows:
             kinds[row.kind] += 1
         by_kind, by_worker = self._positions(self.kind, self.kinds), self._positions(self.worker, self.workers)
-        dropped = {row.id for row in rows if row.state.value == "dropped"}
+        dropped = {row.id for row in rows if row.state is JobState.DROPPED}
 
         def group(name: str, positions: Sequence[int], jobs: int) -> Group:
             return self._group(name, positions, jobs, dropped)

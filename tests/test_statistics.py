@@ -197,6 +197,23 @@ def test_a_spread(values: list[float]) -> None:
         assert found == Spread()
 
 
+def test_what_is_asked_for_may_change_between_attempts() -> None:
+    clock = Clock()
+    clock.say(ev.Opened(run="r", host="h", pid=1, epoch=1), ev.Created(run="r"))
+    clock.say(ev.Added(job=1, kind="k", resources=ev.Resources(memory=GIB)), ev.Planned(count=1))
+    clock.say(ev.Submitting(job=1, attempt=1, key="r.1.1"), ev.Running(job=1, attempt=1, host="h1"))
+    more = ev.Resources(memory=2 * GIB)
+    used = ev.Usage(wall=1, memory=GIB)
+    clock.say(ev.Retrying(job=1, attempt=1, reason="MEMLIMIT", resources=more, wait=6.0, usage=used))
+    clock.wait(8)
+    clock.say(ev.Submitting(job=1, attempt=2, key="r.1.2"), ev.Running(job=1, attempt=2, host="h1"))
+    clock.say(ev.Succeeded(job=1, attempt=2, usage=msgspec.structs.replace(used, memory=GIB + GIB // 2)))
+    found = statistics(clock.log).total
+    assert found.asked.memory == 3 * GIB
+    assert found.wasted.memory == GIB // 2
+    assert found.wait.max == 2.0  # back-off is no waiting for a place
+
+
 def test_the_largest_first() -> None:
     found = statistics(told(Story([("a", "fork", ev.Resources())], [])))
     one = found.total
