@@ -60,8 +60,14 @@ def _planned(event: ev.Planned) -> str:
 
 
 def _added(event: ev.Added) -> str:
-    needs = f" needs {_numbers(event.needs)}" if event.needs else ""
-    return f"{event.kind}{f' by job {event.by}' if event.by else ''}{needs}"
+    parts = [event.kind]
+    if event.by:
+        parts.append(f"by job {event.by}")
+    if event.serves >= 0:
+        parts.append(f"service of {event.serves or 'the workflow'}")
+    relations = {"needs": event.needs, "child of": event.parents, "follows": event.follows}
+    parts += [f"{what} {_numbers(jobs)}" for what, jobs in relations.items() if jobs]
+    return " ".join(parts)
 
 
 def _numbers(jobs: list[int]) -> str:
@@ -90,7 +96,32 @@ def _succeeded(event: ev.Succeeded) -> str:
 
 def _bad_end(event: ev.Retrying | ev.Failed) -> str:
     text = f"attempt {event.attempt}, {event.reason}" + (f": {event.message}" if event.message else "")
-    return text + (" (a try used up)" if isinstance(event, ev.Retrying) and event.charged else "")
+    if isinstance(event, ev.Failed):
+        return text
+    text += " (a try used up)" if event.charged else ""
+    return text + (f", again in {format_duration(event.wait)}" if event.wait else "")
+
+
+def _submitting(event: ev.Submitting) -> str:
+    what = ", a survey" if event.survey else ""
+    return f"attempt {event.attempt}{what}" + (f", in the place of job {event.after}" if event.after else "")
+
+
+def _surveyed(event: ev.Surveyed) -> str:
+    wanted = event.resources
+    parts = [f"attempt {event.attempt}", f"{wanted.cores:g} cores"]
+    if wanted.memory:
+        parts.append(f"{format_size(wanted.memory)} of memory")
+    if wanted.disk:
+        parts.append(f"{format_size(wanted.disk)} of disk")
+    if event.call is not None:
+        parts.append(f"call {event.call.digest.removeprefix('sha256:')[:12]}")
+    return ", ".join(parts)
+
+
+def _rewound(event: ev.Rewound) -> str:
+    again = f" in {format_duration(event.wait)}" if event.wait else ""
+    return f"job {event.failed} failed: runs again{again}"
 
 
 def _cancelled(event: ev.Cancelled) -> str:
@@ -106,13 +137,20 @@ _DETAILS: dict[type[ev.Event], Callable[[Any], str]] = {
     ev.Created: _created,
     ev.Planned: _planned,
     ev.Added: _added,
-    ev.Submitting: lambda event: f"attempt {event.attempt}",
+    ev.Submitting: _submitting,
     ev.Submitted: _submitted,
     ev.Running: _running,
     ev.Succeeded: _succeeded,
     ev.Retrying: _bad_end,
     ev.Failed: _bad_end,
     ev.Cancelled: _cancelled,
+    ev.Serving: lambda event: f"attempt {event.attempt} is up",
+    ev.Surveyed: _surveyed,
+    ev.Reused: lambda event: f"has the value of job {event.source} of run {event.run}",
+    ev.Rewound: _rewound,
+    ev.Removed: lambda event: f"{len(event.files)} files",
+    ev.Abandoned: lambda event: f"{event.why}: {event.message}",
+    ev.Adjusted: lambda event: ", ".join(f"{name}={value}" for name, value in event.settings.items()),
     ev.Requested: _requested,
     ev.Annotated: lambda event: f"{event.name} = {event.value!r}",
     ev.Logged: lambda event: f"{event.stream or event.level}: {event.text}",

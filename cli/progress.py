@@ -113,8 +113,8 @@ def is_terminal() -> bool:
 
 
 def total(state: State) -> int:
-    """Jobs so far; more may be added while the run goes on."""
-    return len(state.jobs) - state.counts[S.ADDED]
+    """Jobs so far that count: more may be added while the run goes on, and what was dropped is made anew."""
+    return len(state.jobs) - state.counts[S.ADDED] - state.counts[S.DROPPED]
 
 
 def share(state: State) -> float:
@@ -136,6 +136,8 @@ def counts(state: State, *, over: bool = False) -> str:
         return ", ".join(parts)
     if state.paused:
         parts.append("paused")
+    if state.abandoned:
+        parts.append("ending")
     if state.cancelling or state.stopping:
         parts.append("cancelling" if state.cancelling else "stopping")
     return ", ".join(parts)

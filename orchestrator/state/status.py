@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from orch.bus.events import Resources, Usage
+from orch.state.graph import find_cause
 from orch.state.law import JobState
 from orch.state.model import Job, State
 
@@ -80,29 +81,91 @@ def explain(state: State, row: Job, most: int = 3) -> str:
     """One line: why the job is not running yet, or how it ended if not well."""
     match row.state:
         case JobState.WAITING:
-            return "waits for " + _some([state.jobs[n] for n in row.needs if not _done(state, n)], most)
+            return _waits(state, row, most)
         case JobState.READY:
-            if state.paused:
-                return "the run is paused (orch resume)"
-            again = f" (attempt {row.attempt} ended: {_end(row)})" if row.attempt else ""
-            return f"waits for a place{again}"
+            return _ready(state, row)
         case JobState.SUBMITTING | JobState.QUEUED:
+            if row.after:
+                return f"runs in the place of {state.jobs[row.after].label}, when that has ended"
             return f"handed to {row.adapter or 'the adapter'}, not started yet"
+        case JobState.RUNNING if row.form == "service":
+            return _service(state, row)
         case JobState.SUCCEEDED:
-            return "its body has run; its value waits for " + _some(
-                [state.jobs[n] for n in dict.fromkeys(row.refs) if not _done(state, n)], most
-            )
+            return _below(state, row, most)
         case JobState.SKIPPED:
-            cause = state.jobs.get(row.because)
-            return f"needs {cause.label}, which {cause.state.value}" if cause else "what it needs failed"
+            cause = state.jobs.get(find_cause(state, row))
+            return f"needs {cause.label}, which {_what_became(cause)}" if cause else "what it needs failed"
+        case JobState.DROPPED:
+            return "the checkpoint above it ran again, and made other jobs instead"
         case JobState.FAILED:
             return _end(row)
         case _:
             return ""
 
 
-def _done(state: State, job: int) -> bool:
-    return state.jobs[job].state is JobState.DONE
+def _waits(state: State, row: Job, most: int) -> str:
+    if any(state.jobs[job].unwanted == row.id for job in state.unwanted):
+        return "runs again as soon as what it had made is ended"
+    parts = []
+    values = [state.jobs[need] for need in row.needs if not state.jobs[need].valued]
+    if values:
+        parts.append(_some(values, most))
+    parents = [state.row(parent) for parent in row.parents]
+    closed = [each for each in parents if not (each.valued if row.serves >= 0 else each.opened)]
+    if closed:
+        parts.append(f"{'the services' if row.serves >= 0 else 'its parents'} {_some(closed, most)}")
+    followed = [state.row(other) for other in row.follows if not state.row(other).over]
+    if followed:
+        parts.append(f"all children of {_some(followed, most)}")
+    alone = not (row.parents or row.follows or row.serves >= 0)
+    if alone and not state.row(row.by).opened:
+        parts.append(f"the services of {state.row(row.by).label}")
+    if row.serves >= 0 and state.row(row.serves).state not in (JobState.SUCCEEDED, JobState.DONE):
+        parts.append(f"the body of {state.row(row.serves).label}")
+    return "waits for " + ", and for ".join(parts) if parts else "waits"
+
+
+def _ready(state: State, row: Job) -> str:
+    if state.paused:
+        return "the run is paused (orch resume)"
+    again = f" (attempt {row.attempt} ended: {_end(row)})" if row.attempt and row.reason else ""
+    if row.id in state.delayed:
+        return f"backs off until {until(state, row.id)}{again}"
+    if row.id in state.surveyed:
+        return "asks the call cache for an equal earlier call"
+    return f"waits for a place{again}"
+
+
+def until(state: State, job: int) -> str:
+    """When the back-off of a job is over: UTC, ISO 8601. Empty if it is not backing off."""
+    if job not in state.delayed:
+        return ""
+    since, wait = state.delayed[job]
+    over = dt.datetime.fromisoformat(since) + dt.timedelta(seconds=wait)
+    return over.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _service(state: State, row: Job) -> str:
+    if not row.valued:
+        return "the service starts"
+    host = state.row(row.serves)
+    return f"the service stops: {host.label} needs it no more" if row.serves in state.idle else "the service is up"
+
+
+def _below(state: State, row: Job, most: int) -> str:
+    values = [state.jobs[ref] for ref in dict.fromkeys(row.refs) if not state.jobs[ref].valued]
+    if values and not row.valued:
+        return f"its body has run; its value waits for {_some(values, most)}"
+    if row.hurt and row.because:
+        cause = state.jobs[find_cause(state, row) or row.because]
+        return f"its body has run; {cause.label} below it {_what_became(cause)}"
+    if row.unsettled:
+        return f"its body has run; {row.unsettled} of its children and follow-ons are not over"
+    return f"its body has run; {row.serving} of its services are not over" if row.serving else ""
+
+
+def _what_became(row: Job) -> str:
+    return "was cancelled" if row.state is JobState.CANCELLED else row.state.value
 
 
 def _some(rows: list[Job], most: int) -> str:
