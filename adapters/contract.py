@@ -80,6 +80,7 @@ class RunInfo(msgspec.Struct, frozen=True):
 
     `environment` is passed on in memory, never stored; `named` are the variables in it that the user gave by
     `--set-env`. Attempts on this host get all of it. On other hosts they get `environment_abroad`.
+    `clean_scratch` is for the field of that name of each attempt.
     """
 
     run: str
@@ -92,6 +93,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     disk: int = 0
     work_dir: str = ""
     named: list[str] = []
+    clean_scratch: str = "always"
 
     def environment_abroad(self) -> dict[str, str]:
         """What goes along to another host. Adapters for other hosts use this, and nothing else of `environment`.

@@ -23,9 +23,10 @@ import msgspec
 
 from orch.adapters.contract import Capacity, Finished, Queued, RunInfo, Started, Unknown, Update
 from orch.agent.outcomes import utc_now
-from orch.agent.paths import agent_directory, host_name
+from orch.agent.paths import agent_directory, host_name, runtime_directory
 from orch.agent.totals import host_totals
 from orch.attempt import Attempt, Note, Outcome, Place, Reason
+from orch.work.spares import KEPT
 
 if TYPE_CHECKING:
     from orch.work.foreground import Foreground
@@ -93,7 +94,8 @@ class InProcessSession:
 
     async def submit(self, attempts: Sequence[Attempt]) -> None:
         """Have them run, in this order; services begin at once."""
-        for attempt in attempts:
+        when = self._info.clean_scratch
+        for attempt in [msgspec.structs.replace(each, clean_scratch=when) for each in attempts]:
             if self._knows(attempt.key):
                 continue
             if attempt.form == "service" and not attempt.survey:
@@ -232,7 +234,10 @@ class InProcessSession:
             os.mkdir(scratch, 0o700)
             place = Place(store=self._info.store, scratch=scratch, host=host_name(), deferred=self._deferred)
             sys.path.extend(path for path in self._info.python_path if path not in sys.path)
-            self._foreground = Foreground(place, self._info.environment, self._directory)
+            kept = ""
+            if self._info.clean_scratch != "always":
+                kept = os.path.join(runtime_directory(self._info.store, self._info.work_dir, os.environ), KEPT)
+            self._foreground = Foreground(place, self._info.environment, self._directory, kept)
         return self._foreground
 
     # Services, beside them ------------------------------------------------------------------------------------------

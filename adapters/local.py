@@ -66,6 +66,9 @@ class LocalSession:
     async def submit(self, attempts: Sequence[Attempt]) -> None:
         """Hand over attempts. What an agent that dies did not get is reported as `Unknown` by the next."""
         self._live.update(attempt.key for attempt in attempts)
+        when = self._info.clean_scratch
+        if when != "always":
+            attempts = [msgspec.structs.replace(attempt, clean_scratch=when) for attempt in attempts]
         self._send(protocol.Submit(list(attempts)))
 
     async def cancel(self, keys: Sequence[str]) -> None:

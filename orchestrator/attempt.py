@@ -55,6 +55,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `cache`, `version`: as in the event `added`; `serves`: of a service, the job that it is for
     `asked`   of a survey: what the job asks for, which `wanted` changes (None: `resources`)
     `env`     variables of this attempt alone, on top of the run's environment: which devices it was given …
+    `clean_scratch`: when its scratch directory is deleted: always, on-success, on-error, never
     `doom`    seconds after its start at which it is killed as if its host were lost (0: it is not)
     """
 
@@ -83,12 +84,18 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     local: bool = False
     asked: Resources | None = None
     env: dict[str, str] = {}
+    clean_scratch: str = "always"
     doom: float = 0.0
 
     @property
     def program(self) -> bool:
         """Is a program to be run, without Python? A survey of one takes Python, and runs nothing."""
         return self.form == "command" and not self.survey
+
+    def keeps_scratch(self, reason: Reason) -> bool:
+        """Does its scratch directory stay, once it has ended like this?"""
+        kept = "on-error" if reason is Reason.FINISHED else "on-success"
+        return not self.survey and self.clean_scratch in ("never", kept)
 
 
 class CommandSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -28,6 +28,7 @@ from orch.attempt import Note, Outcome, Reason
 from orch.bus.events import Usage
 from orch.errors import StoreError
 from orch.store.file import FileStore
+from orch.work import spares
 from orch.work.surroundings import scratch_name
 
 STUBBORN = 10.0
@@ -379,7 +380,7 @@ class Execution:
             task.epilogue.close()
             task.epilogue = None
         if task.scratch:
-            task.run.space.scratch.remove(task.scratch)
+            self._clear(task, outcome.reason)
         self.admission.release(task)
         self._marks.pop(tag_of(self._agent, task.key), None)
         self.tasks.pop(task.key, None)
@@ -387,6 +388,13 @@ class Execution:
         task.place = None
         task.outcome = outcome
         self.listener.finished(task, outcome)
+
+    def _clear(self, task: Task, reason: Reason) -> None:
+        """Remove its scratch directory, or say where that is kept."""
+        if not task.attempt.keeps_scratch(reason):
+            task.run.space.scratch.remove(task.scratch)
+        elif kept := task.run.space.scratch.keep(task.scratch):
+            self.listener.noted(task, Note(task.key, "annotate", name=spares.NOTE, value=kept))
 
     @property
     def running(self) -> list[Task]:

@@ -17,6 +17,7 @@ class Scratch:
 
     def __init__(self, runtime: str) -> None:
         self.root = os.path.join(runtime, "scratch")
+        self._kept = os.path.join(runtime, spares.KEPT)
         self._trash = os.path.join(runtime, spares.TRASH)
         self._numbers = itertools.count(1)
         self.helpers: dict[int, str] = {}
@@ -32,6 +33,13 @@ class Scratch:
         """Remove a scratch directory. Not there: fine."""
         if not spares.drop(path):
             self._throw_away(path)
+
+    def keep(self, path: str) -> str:
+        """Put a scratch directory aside; where it is now, for people. Empty if nothing is in it."""
+        try:
+            return spares.keep(path, self._kept)
+        except OSError as error:  # a full disk, say: it stays until another agent clears up
+            return f"{path} (it cannot be put aside: {error.strerror or error})"
 
     def remove_all(self) -> None:
         """Remove what an earlier agent has left."""

@@ -56,6 +56,7 @@ def run_attempt(
         with around:
             context = Context(_who(attempt), place, around.path, emit, stop_signal=stop_signal, aside=aside)
             outcome = _run(attempt, context, call or call_function)
+            around.keep = attempt.keeps_scratch(outcome.reason)
             _flush()
     except OSError as error:
         return _ended(attempt, Reason.ERROR, f"the scratch directory in {place.scratch} cannot be made: {error}")

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from orch.errors import OrchError, StoreError
 from orch.store import layout
 from orch.store.blobs import make_blob
 from orch.store.file import FileStore
-from orch.work import deferred
+from orch.work import deferred, spares
 from orch.work.command import command_value
 from orch.work.execute import run_attempt
 from orch.work.loader import LoadedWorkflow, load
@@ -50,11 +51,15 @@ class Interrupted(Exception):
 
 
 class Foreground:
-    """Runs attempts of one run. `environment` is that of the run, `directory` for nameless files."""
+    """Runs attempts of one run. `environment` is that of the run.
 
-    def __init__(self, place: Place, environment: Mapping[str, str], directory: str) -> None:
+    `directory` is for nameless files, `kept` for what is left in scratch directories, where that is wanted.
+    """
+
+    def __init__(self, place: Place, environment: Mapping[str, str], directory: str, kept: str) -> None:
         self.place = place
         self._environment = dict(environment)
+        self._kept = kept
         self._store = FileStore(place.store)
         self._captures = Captures(directory)
         self._commands = Commands("inprocess", self._store)
@@ -71,6 +76,7 @@ class Foreground:
         try:
             outcome = self._run(attempt, emit, capture)
             self._make_deferred(attempt, capture)
+            self._clear(attempt, outcome.reason, emit)
             wall, after = time.monotonic() - began, _used()
             usage = Usage(wall=wall, user=after[0] - before[0], system=after[1] - before[1], disk=outcome.usage.disk)
             return self._concluded(attempt, outcome, capture, usage)
@@ -81,6 +87,7 @@ class Foreground:
         """Run a service to its end, in a thread of its own. Its output is only shown."""
         began = time.monotonic()
         outcome = run_attempt(attempt, self.place, emit, stop_signal=stop_signal, aside=True)
+        self._clear(attempt, outcome.reason, emit)
         usage = Usage(wall=time.monotonic() - began, disk=outcome.usage.disk)
         return msgspec.structs.replace(outcome, usage=usage, ended=utc_now())
 
@@ -104,7 +111,7 @@ class Foreground:
         return outcome
 
     def _in_place(self, attempt: Attempt, emit: Callable[[Note], None], capture: Capture) -> Outcome:
-        if attempt.form == "command" and not attempt.survey:
+        if attempt.program:
             return self.refused(attempt) or self._command(attempt, capture)
         with no_loop(), variables(self._environment), _kept(capture):
             return self.refused(attempt) or run_attempt(attempt, self.place, emit)
@@ -125,11 +132,18 @@ class Foreground:
         finally:
             with contextlib.suppress(ProcessLookupError):  # what it has left running, or itself if we were interrupted
                 os.killpg(pid, signal.SIGKILL)
-            _remove(scratch)
         for stream, end in ((capture.out, sys.stdout), (capture.err, sys.stderr)):
             end.write(stream.read()[0].decode(errors="replace"))
             end.flush()
         return verdict_of_status(attempt.key, status)
+
+    def _clear(self, attempt: Attempt, reason: Reason, emit: Callable[[Note], None]) -> None:
+        """Remove the scratch directory of an attempt that has ended like this, or say where it is kept."""
+        path = os.path.join(self.place.scratch, scratch_name(attempt.key))
+        if not attempt.keeps_scratch(reason):
+            shutil.rmtree(path, ignore_errors=True)
+        elif kept := spares.keep(path, self._kept):
+            emit(Note(attempt.key, "annotate", name=spares.NOTE, value=kept))
 
     def _make_deferred(self, attempt: Attempt, capture: Capture) -> None:
         path = deferred.file_of(self.place.deferred, attempt.key)
@@ -139,7 +153,7 @@ class Foreground:
     def _concluded(self, attempt: Attempt, outcome: Outcome, capture: Capture, usage: Usage) -> Outcome:
         value = outcome.value
         try:
-            if attempt.form == "command" and outcome.reason is Reason.FINISHED and not attempt.survey:
+            if attempt.program and outcome.reason is Reason.FINISHED:
                 data = command_value(0, capture.out.read()[0], capture.err.read()[0])
                 value = make_blob(self._store, layout.value_file(attempt.run, attempt.job, attempt.attempt), data)
             out, err = (self._blob(attempt, capture.out, "stdout"), self._blob(attempt, capture.err, "stderr"))
@@ -289,9 +303,3 @@ def _used() -> tuple[float, float]:
     """Seconds of this process, and of its children that have ended: user and system."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + children.ru_utime, own.ru_stime + children.ru_stime
-
-
-def _remove(path: str) -> None:
-    import shutil
-
-    shutil.rmtree(path, ignore_errors=True)

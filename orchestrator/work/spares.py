@@ -14,6 +14,9 @@ import stat
 
 SPARE = "spare"
 TRASH = "trash"
+KEPT = "kept"
+NOTE = "scratch directory"
+"""The name of the annotation that says where one was kept."""
 _FRESH = 4096
 """Bytes of a directory that never held much; one that has grown stays long, and slow."""
 
@@ -56,6 +59,23 @@ def drop(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def keep(path: str, directory: str) -> str:
+    """Put a scratch directory aside, in `directory`, whatever is there already; where it is now.
+
+    Empty if there is nothing in it; then it is removed. Raises `OSError`.
+    """
+    if drop(path):
+        return ""
+    import shutil
+
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    target, number = os.path.join(directory, os.path.basename(path)), 1
+    while os.path.lexists(target):
+        number += 1
+        target = os.path.join(directory, f"{os.path.basename(path)}.{number}")
+    return str(shutil.move(path, target))
 
 
 def _spare(path: str) -> str:

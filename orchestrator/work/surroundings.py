@@ -25,6 +25,8 @@ def scratch_name(key: str) -> str:
 class Surroundings:
     """Entered around an attempt. `path` is its scratch directory, `used` the bytes that were left in it at the end.
 
+    With `keep` what is left in it stays, for whoever started this process to put aside.
+
     `env` are variables of the attempt alone. `aside`: it runs in a thread beside others, and so what belongs to the
     whole process is left alone; there is only the scratch directory.
     """
@@ -34,6 +36,7 @@ class Surroundings:
     ) -> None:
         self.path = os.path.join(root, scratch_name(key))
         self.used = 0
+        self.keep = False
         self._cwd = cwd
         self._env = env
         self._aside = aside
@@ -62,7 +65,8 @@ class Surroundings:
             _set_tempdir(None)
         if not spares.drop(self.path):  # it is empty nearly always
             self.used = size_on_disk(self.path)
-            _remove(self.path)
+            if not self.keep:
+                _remove(self.path)
 
 
 class _Process:
