@@ -133,10 +133,14 @@ def test_messages_with_an_environment_do_not_show_it() -> None:
 def test_no_other_message_has_an_environment() -> None:
     """A new one that does gets a `__repr__`, and a line above."""
     from orch.agent import inside
-    from orch.attempt import CommandSpec
+    from orch.attempt import Attempt, CommandSpec
     from orch.work import framing
 
-    known = {RunInfo, Load, CommandSpec}  # the last is what `orch.command(env=…)` was given, and in the log
+    known = {RunInfo, Load}
+    known |= {
+        CommandSpec,
+        Attempt,
+    }  # what `orch.command(env=…)` was given, and is in the log; which devices it was given
     for module in (inside, protocol, framing):
         for kind in vars(module).values():
             if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in known:

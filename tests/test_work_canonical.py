@@ -239,6 +239,15 @@ def test_these_all_differ_and_are_the_same_elsewhere(others: list[Elsewhere]) ->
             assert others[0].digest(value) == digest(value)
 
 
+def test_all_nans_are_one() -> None:
+    nans = [
+        struct.unpack("!d", bits)[0]
+        for bits in (b"\x7f\xf8" + bytes(6), b"\xff\xf8" + bytes(6), b"\x7f\xf8" + b"\1" * 6)
+    ]
+    assert len({struct.pack("!d", nan) for nan in nans}) == 3
+    assert len({digest([nan]) for nan in nans}) == 1
+
+
 def test_the_place_of_a_file_in_the_store_does_not_count() -> None:
     assert digest(FILE) == digest(dataclasses.replace(FILE, path="runs/other/files/000/7.2/3/a.txt"))
 

@@ -16,6 +16,7 @@ from support.attempts import World, gather
 
 import orch
 from orch.attempt import Outcome, Place, Reason
+from orch.environment import inherited
 from orch.work import deferred
 from orch.work.execute import scratch_name
 from orch.work.manifest import MANIFEST, Manifest
@@ -110,23 +111,26 @@ def test_calls_have_the_directory_and_the_environment_of_the_attempt(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLAIN", "given")
+    monkeypatch.setitem(inherited, "OF_THE_RUN", "not to be written down")
+    monkeypatch.setenv("OF_THE_RUN", "not to be written down")
     monkeypatch.setenv("MY_TOKEN", "hush")
     monkeypatch.setenv("ORCH_ATTEMPT", "the mark of the attempt")
     target = tmp_path / "said"
-    names = ("PLAIN", "OWN", "MY_TOKEN", "ORCH_ATTEMPT", "TMPDIR")
+    names = ("PLAIN", "OWN", "MY_TOKEN", "OF_THE_RUN", "ORCH_ATTEMPT", "TMPDIR")
 
     def put() -> None:
         orch.context().defer(describe, str(target), *names)
 
     (tmp_path / "here").mkdir()
     world.run(world.attempt(gather(call(put)).jobs[0], cwd=str(tmp_path / "here"), env={"OWN": "1"}))
-    for name in names[:3]:
+    for name in names[:4]:
         monkeypatch.delenv(name, raising=False)
     path = own_file(world)
     assert b"given" in path.read_bytes()
     assert b"hush" not in path.read_bytes()
-    do(world, path, ORCH_ATTEMPT="another", TMPDIR="/tmp", MY_TOKEN="of the agent")
-    assert target.read_text() == f"{tmp_path / 'here'} ['given', '1', 'of the agent', 'another', '/tmp']\n"
+    assert b"not to be written down" not in path.read_bytes()
+    do(world, path, ORCH_ATTEMPT="another", TMPDIR="/tmp", MY_TOKEN="of the agent", OF_THE_RUN="too")
+    assert target.read_text() == f"{tmp_path / 'here'} ['given', '1', 'of the agent', 'too', 'another', '/tmp']\n"
 
 
 def test_a_directory_that_is_gone_is_said(world: World, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from orch.agent.tags import NAME
-from orch.environment import is_secret, packed, unpacked
+from orch.environment import inherited, is_secret, packed, unpacked
 from orch.errors import JobError
 from orch.store.private import make_private, open_private
 from orch.work.surroundings import scratch_name
@@ -32,7 +32,10 @@ _HEADER = struct.Struct("!QI")
 
 
 class Scene(msgspec.Struct, frozen=True):
-    """The first record: where calls are made. What looks like a secret in the environment is not written down."""
+    """The first record: where calls are made.
+
+    Of the environment only what differs from the run's is written down, and of that nothing that looks like a secret.
+    """
 
     label: str
     bundle: str
@@ -130,9 +133,12 @@ def _sync(directory: Path) -> None:
 
 def scene(label: str, bundle: str, cwd: str) -> Scene:
     """What surrounds calls that are deferred now. `cwd` empty: here."""
-    own = {"TMPDIR", NAME}  # the attempt's, and nobody's once it is over
-    environment = {name: value for name, value in os.environ.items() if name not in own and not is_secret(name)}
-    return Scene(label, bundle, cwd or os.getcwd(), packed(environment), list(sys.path))
+    changed = {
+        name: value
+        for name, value in os.environ.items()
+        if inherited.get(name) != value and name not in ("TMPDIR", NAME) and not is_secret(name)
+    }  # TMPDIR and NAME are the attempt's own, and nobody's once it is over
+    return Scene(label, bundle, cwd or os.getcwd(), packed(changed), list(sys.path))
 
 
 def read_records(path: Path | str) -> Iterator[bytes]:
