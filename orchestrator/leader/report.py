@@ -32,9 +32,8 @@ def failure_report(store: FileStore, state: State, fetch: Fetch) -> str:
     if skipped:
         head += f", {_count(skipped, 'job')} skipped because they need what failed"
     alike = _alike(store, failed, fetch)
-    if state.abandoned:
-        head = f"run {run} was given up: {state.abandoned}"
-    parts = [head, *(_jobs(store, run, rows, end) for rows, end in alike[:MOST_ENDS])]
+    given_up = [f"it was given up: {state.abandoned}"] if state.abandoned else []
+    parts = [head, *given_up, *(_jobs(store, run, rows, end) for rows, end in alike[:MOST_ENDS])]
     rest = len(failed) - sum(len(rows) for rows, _ in alike[:MOST_ENDS])
     if rest:
         parts.append(f"… and {rest} more: orch status {run} --state failed{store_option(store)}")
