@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -81,20 +80,7 @@ def _reason(state: State, row: Job, found: History) -> str:
     """The headline's reason, in one line."""
     if found.reused is not None:
         return f"its value is that of an equal earlier call: run {found.reused.run}, job {found.reused.source}"
-    if row.state is JobState.READY and row.id in state.delayed:
-        since, wait = state.delayed[row.id]
-        return f"is tried again {_until(since, wait)}: its last attempt ended as {row.reason}"
-    if row.state is JobState.READY and row.id in state.surveyed:
-        return "its call is being looked up in the call cache"
-    if row.after:
-        return f"runs in the place of {state.jobs[row.after].label}, once that has ended"
     return explain(state, row)
-
-
-def _until(since: str, wait: float) -> str:
-    """When a back-off ends: local time, and how long it is altogether."""
-    end = dt.datetime.fromisoformat(since) + dt.timedelta(seconds=wait)
-    return f"at {date_time(end.isoformat())} (a back-off of {format_duration(wait)})"
 
 
 def _run(store: FileStore, run: str, state: State) -> Iterator[str]:
@@ -168,7 +154,8 @@ def _dropped(store: FileStore, run: str, state: State, row: Job) -> Iterator[str
         rewound = history(store.local_path(log_dir(run)), checkpoint).rewound if checkpoint.checkpoint else []
         if rewound:
             failed = state.jobs[rewound[-1].failed].label
-            yield f"  why      its checkpoint {checkpoint.label} runs again, since {failed} failed"
+            when = date_time(rewound[-1].time)
+            yield f"  dropped  the checkpoint {checkpoint.label} ran again at {when}, since {failed} failed"
             yield f"           see: orch why {run} {checkpoint.id}{store_option(store)}"
             return
         by = checkpoint.by

@@ -1,0 +1,199 @@
+"""`orch why`: what a job waits for, how its attempts went, and what became of it otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.folded import begun
+from support.handmade import created, started, write_run
+
+from orch.blockers import LONGEST, Blockers
+from orch.bus import events as ev
+from orch.cli.attempts import MOST, attempt_lines, told
+from orch.cli.main import main
+
+
+def why(root: Path, events: list[ev.Event], job: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What the command says of a job of a run with these events."""
+    write_run(root, "r", [created("r"), *events])
+    assert main(["why", job, "--store", str(root)]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def arrows(lines: list[str]) -> list[str]:
+    return [line.strip().removeprefix("→ ").partition(":")[0] for line in lines if "→" in line]
+
+
+def family() -> list[ev.Event]:
+    """1 has a child, a follow-on and a service."""
+    return [
+        ev.Added(job=1, kind="top"),
+        ev.Added(job=2, kind="child", parents=[1]),
+        ev.Added(job=3, kind="last", follows=[1]),
+        ev.Added(job=4, kind="server", form="service", serves=1),
+        ev.Planned(count=4),
+    ]
+
+
+def test_what_a_child_waits_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = why(tmp_path, family(), "child", capsys)
+    assert lines[0] == "job child [2] of run r is waiting"
+    assert arrows(lines) == ["top [1] is ready (its body is needed)"]
+
+
+def test_what_a_child_waits_for_once_its_parent_has_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = why(tmp_path, [*family(), *started(1), ev.Succeeded(job=1, attempt=1)], "child", capsys)
+    assert arrows(lines) == ["server [4] is ready (its value is needed)"]
+
+
+def test_what_a_follow_on_waits_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = why(tmp_path, [*family(), *started(1), ev.Succeeded(job=1, attempt=1)], "last", capsys)
+    assert arrows(lines) == [
+        "top [1] is succeeded (all below it is needed)",
+        "child [2] is waiting (its end is needed)",
+        "server [4] is ready (its value is needed)",
+    ]
+
+
+def test_what_a_job_waits_for_whose_body_has_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = why(tmp_path, [*family(), *started(1), ev.Succeeded(job=1, attempt=1)], "top", capsys)
+    assert arrows(lines)[0] == "child [2] is waiting (its end is needed)"
+
+
+def test_a_value_that_has_another_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events: list[ev.Event] = [
+        ev.Added(job=1, kind="maker"),
+        ev.Added(job=2, kind="user", needs=[1]),
+        ev.Planned(count=2),
+        *started(1),
+        ev.Added(job=3, kind="made", by=1, attempt=1),
+        ev.Succeeded(job=1, attempt=1, added=1, refs=[3]),
+        *started(3),
+    ]
+    found = arrows(why(tmp_path, events, "user", capsys))
+    assert found == ["maker [1] is succeeded (its value is needed)", "made [3] is running (its value is needed)"]
+
+
+def test_what_cannot_come_is_named_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events: list[ev.Event] = [
+        ev.Added(job=1, kind="parent"),
+        ev.Added(job=2, kind="good", parents=[1]),
+        ev.Added(job=3, kind="bad", parents=[1]),
+        ev.Planned(count=3),
+        *started(1),
+        ev.Succeeded(job=1, attempt=1),
+        *started(2),
+        *started(3),
+        ev.Failed(job=3, attempt=1, reason="FAILED", message="no"),
+    ]
+    assert arrows(why(tmp_path, events, "parent", capsys)) == ["bad [3] is failed (its end is needed)"]
+
+
+def tries() -> list[ev.Event]:
+    """Lost for nothing, then out of memory with a back-off: the third attempt is not there yet."""
+    more = ev.Resources(memory=2 << 30)
+    return [
+        ev.Added(job=1, kind="work", retries=2, resources=ev.Resources(memory=1 << 30)),
+        ev.Planned(count=1),
+        *started(1),
+        ev.Retrying(job=1, attempt=1, reason="LOST", message="the agent died"),
+        *started(1, 2),
+        ev.Retrying(job=1, attempt=2, reason="MEMLIMIT", charged=True, wait=6.0, resources=more, message="too much"),
+    ]
+
+
+def test_how_the_attempts_went(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = why(tmp_path, tries(), "1", capsys)
+    first, second = (line for line in lines if "attempt " in line and " on here: " in line)
+    assert first.endswith("attempt 1 on here: LOST: the agent died; it cost no try")
+    assert second.endswith(
+        "attempt 2 on here: MEMLIMIT: too much; it cost a try, tried again after 6.0 s, asks for 1 cores, 2 GiB of "
+        "memory from then on"
+    )
+    assert "  wants    1 cores, 2 GiB of memory" in lines
+    assert "  attempt  2, 1 of 3 tries used up" in lines
+
+
+def test_one_good_attempt_needs_no_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one: list[ev.Event] = [ev.Added(job=1, kind="work"), ev.Planned(count=1), *started(1)]
+    lines = why(tmp_path, [*one, ev.Succeeded(job=1, attempt=1)], "1", capsys)
+    assert not any("attempt 1 on" in line for line in lines)
+
+
+def checkpoint() -> list[ev.Event]:
+    """A checkpoint whose child has failed, so that it runs again."""
+    return [
+        ev.Added(job=1, kind="safe", checkpoint=True, retries=1),
+        ev.Planned(count=1),
+        *started(1),
+        ev.Added(job=2, kind="below", by=1, attempt=1),
+        ev.Succeeded(job=1, attempt=1, added=1),
+        *started(2),
+        ev.Failed(job=2, attempt=1, reason="FAILED", message="no"),
+        ev.Rewound(job=1, failed=2),
+    ]
+
+
+def test_what_dropped_a_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = why(tmp_path, checkpoint(), "below", capsys)
+    assert lines[0] == "job below [2] of run r is dropped"
+    (dropped,) = [line for line in lines if line.startswith("  dropped  the")]
+    assert dropped.startswith("  dropped  the checkpoint safe [1] ran again at ")
+    assert dropped.endswith(", since below [2] failed")
+    assert any(line.strip().startswith("see: orch why r 1") for line in lines)
+
+
+def test_why_a_checkpoint_ran_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = why(tmp_path, checkpoint(), "safe", capsys)
+    assert any(line.endswith("runs again as a checkpoint, since below [2] failed") for line in lines)
+
+
+def test_a_value_of_an_earlier_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    value = ev.Kept(value=ev.Blob(data=b"N.", size=2))
+    events: list[ev.Event] = [
+        ev.Added(job=1, kind="work", cache=True),
+        ev.Planned(count=1),
+        ev.Submitting(job=1, attempt=1, key="r.1.1", survey=True),
+        ev.Running(job=1, attempt=1, host="here"),
+        ev.Surveyed(job=1, attempt=1, resources=ev.Resources(), call=ev.Call("sha256:1")),
+        ev.Reused(job=1, run="older", source=7, values=[value]),
+    ]
+    lines = why(tmp_path, events, "1", capsys)
+    assert "  why      its value is that of an equal earlier call: run older, job 7" in lines
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_jobs": 1}, "  place    1 attempts are live, and --max-jobs is 1"),
+        ({"max_local_jobs": 1}, "  place    1 of its sort are live, and --max-local-jobs is 1"),
+        ({"max_local_jobs": 2}, ""),
+    ],
+)
+def test_a_limit_of_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: dict[str, int], words: str
+) -> None:
+    jobs: list[ev.Event] = [ev.Added(job=1, kind="one", local=True), ev.Added(job=2, kind="two", local=True)]
+    begin = ev.Created(run="r", settings=settings)
+    write_run(tmp_path, "r", [begin, *jobs, ev.Planned(count=2), *started(1)])
+    assert main(["why", "2", "--store", str(tmp_path)]) == 0
+    places = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  place")]
+    assert places == ([words] if words else [])
+
+
+def test_of_very_many_attempts_the_last_are_shown() -> None:
+    events = [ev.Retrying(job=1, attempt=n, reason="LOST", time=f"2030-01-01T00:{n:02d}:00Z") for n in range(1, 51)]
+    lines = list(attempt_lines(told(events, 1), {}))
+    assert len(lines) == MOST + 1
+    assert lines[0] == f"  … {50 - MOST} earlier attempts"
+    assert "attempt 50: LOST" in lines[-1]
+
+
+def test_a_chain_is_told_only_so_far() -> None:
+    told_so_far = begun()
+    for job in range(1, 2001):
+        told_so_far.then(ev.Added(job=job, kind="link", parents=[job - 1]))
+    state = told_so_far.then(ev.Planned(count=2000)).state
+    found = list(Blockers(state).chain(state.jobs[2000]))
+    assert [blocker.row.id for blocker in found] == list(range(1999, 1999 - LONGEST, -1))
