@@ -83,6 +83,7 @@ class Template:
             self._tag.set(tag_of(self._agent, attempt.key))
             run_one(attempt, self._place, self._end, stop[0] if stop else -1)
 
+        _prepare(attempt)
         pid, message = self._child(body)
         self._send(inside.Forked(attempt.key, pid, message))
 
@@ -141,6 +142,13 @@ class Template:
 
     def _send(self, message: inside.FromTemplate) -> None:
         packets.send(self._end, inside.encode(message))
+
+
+def _prepare(attempt: Attempt) -> None:
+    """Import what all attempts of a kind need that most workflows lack: once here, and not in every fork."""
+    if attempt.survey:
+        import orch.work.calls
+        import orch.work.survey  # noqa: F401 - so that forks have them
 
 
 def run_one(attempt: Attempt, place: Place, answers: socket.socket, stop_signal: int) -> None:
