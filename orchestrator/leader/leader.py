@@ -196,7 +196,7 @@ class Leader:
                 self._publish(turn.events)
             self._whole = True
             await self._act(turn)
-        self._beside(turn)
+        await self._beside(turn)
         return turn.last
 
     # Deciding: no I/O from here …
@@ -382,19 +382,25 @@ class Leader:
         seconds = doom(attempt.key, self._settings.chaos, self._settings.chaos_seconds)
         return msgspec.structs.replace(attempt, doom=seconds)
 
-    def _beside(self, turn: Turn) -> None:
-        """What no other job has to wait for, and what does no harm if it is cut off with the leader."""
-        self._look_up(turn.look_up)
+    async def _beside(self, turn: Turn) -> None:
+        """What no other job has to wait for. After the last turn nobody is left to do it later."""
         assert self._tasks is not None
-        if turn.remove and self._calls is not None:
-            self._tasks.start_soon(self._delete, self._calls, turn.remove)
+        self._look_up(turn.look_up)
         called, self._learned = self.state.called[self._learned :], len(self.state.called)
-        if called and self._calls is not None:
-            self._tasks.start_soon(self._calls.learn, [self._lesson(job) for job in called])
+        if self._calls is None or not (called or turn.remove):
+            return
+        if turn.last:
+            await self._tidy(self._calls, called, turn.remove)
+        else:
+            self._tasks.start_soon(self._tidy, self._calls, called, turn.remove)
 
-    async def _delete(self, remover: Cache, paths: list[str]) -> None:
-        with contextlib.suppress(StoreError):  # what stays goes with the run
-            await remover.remove(paths)
+    async def _tidy(self, calls: Cache, called: list[ev.JobId], files: list[str]) -> None:
+        """Tell the call cache what it has to offer now; only then it knows which of the files it must not delete."""
+        if called:
+            await calls.learn([self._lesson(job) for job in called])
+        if files:
+            with contextlib.suppress(StoreError):  # what stays goes with the run
+                await calls.remove(files)
 
     def _lesson(self, job: ev.JobId) -> Learned:
         row = self.state.jobs[job]
