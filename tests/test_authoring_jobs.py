@@ -11,6 +11,7 @@ import pytest
 import orch
 from orch.authoring.nodes import Job
 from orch.authoring.scope import Scope
+from orch.bus.events import Resources
 from orch.errors import CallError, SizeError, UserError, WorkflowError
 
 
@@ -50,7 +51,7 @@ def test_options_of_the_decorator() -> None:
 
 def test_options_default_to_the_run_s() -> None:
     call = call_of(add(1))
-    assert (call.options.retries, call.options.resources.cores, call.form) == (-1, 1.0, "fork")
+    assert (call.options.retries, call.options.resources, call.form) == (-1, Resources(cores=0.0), "fork")
 
 
 def test_options_of_one_call_change_nothing_else() -> None:

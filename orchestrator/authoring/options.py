@@ -47,7 +47,7 @@ class Options(msgspec.Struct, frozen=True):
     `cache` None: it does not say. `wanted`: those resources that depend on values, as they were given.
     """
 
-    resources: Resources = Resources()
+    resources: Resources = Resources(cores=0.0)
     retries: int = UNSET_RETRIES
     name: str = ""
     form: str = "fork"
