@@ -20,7 +20,7 @@ from orch.history import EventReader, fold_quickly, log_directory
 from orch.leader.opened import Ended, MakeCache, Opened
 from orch.leader.opening import AdapterByName, Lock, cache_of, open_log, run_info
 from orch.leader.requests import SET
-from orch.leader.settings import Settings, from_log, make_limits
+from orch.leader.settings import ADJUSTABLE, Settings, from_log, make_limits
 from orch.state.fold import apply
 from orch.state.law import ACTIVE
 from orch.state.model import State
@@ -58,10 +58,11 @@ async def carry_on(
     if state.outcome == "succeeded" or (wish and state.outcome):
         return _ended(run, directory, state)
     store.check()
-    settings = from_log(state.created.settings).override(**overrides)
+    settings = from_log({**state.created.settings, **state.adjusted}).override(**overrides)
     news = [] if wish else [*_recoded(store, state, settings), *_exposed(store)]
-    if wish == SET:
-        news.append(ev.Adjusted(settings=make_limits(**overrides), by=by))
+    limits = {name: value for name, value in overrides.items() if name in ADJUSTABLE and value is not None}
+    if limits:  # what was set before must not come back
+        news.append(ev.Adjusted(settings=make_limits(**limits), by=by))
     batch_system = adapter(settings.adapter)
 
     async def connect(epoch: int) -> Session:
@@ -114,9 +115,10 @@ async def reopen(  # noqa: PLR0913 - all that opening has to be told
     try:
         log = await open_log(directory, run, settings, machine)
         try:
+            before = state.closed
             await _catch_up(log, state, news, wish, by)
             if state.outcome == "succeeded" or wish in RECORD_ONLY:
-                await _leave(log, state)
+                await _leave(log, state, before)
                 lock.release()
                 return _ended(run, directory, state)
             session = await connect(log.epoch)
@@ -152,8 +154,10 @@ async def _catch_up(log: Log, state: State, news: Sequence[ev.Event], wish: str,
     await log.commit()
 
 
-async def _leave(log: Log, state: State) -> None:
-    for event in log.stage([ev.Closed(reason="ended" if state.outcome else "left")]):
+async def _leave(log: Log, state: State, before: str) -> None:
+    """A run that was stopped `before` still is."""
+    reason = "ended" if state.outcome else before if before == "stopped" else "left"
+    for event in log.stage([ev.Closed(reason=reason)]):
         apply(state, event)
     await log.close()
 
