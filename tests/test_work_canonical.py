@@ -308,6 +308,11 @@ class Odd:
         raise RuntimeError("no")
 
 
+class Odder:
+    def __reduce__(self) -> Any:
+        return 3
+
+
 deep: Any = []
 for _ in range(100_000):
     deep = [deep]
@@ -323,6 +328,7 @@ for _ in range(100_000):
         (threading.Lock(), "a lock cannot be taken apart: TypeError: cannot pickle '_thread.lock' object"),
         ((each for each in [1]), "a generator cannot be taken apart"),
         (Odd(), "a Odd cannot be taken apart: RuntimeError: no"),
+        (Odder(), "it cannot be looked at: TypeError: "),
         (orch.FileRef("a", "b"), "'a' is a FileRef without a digest: it was not made by a store"),
         (deep, "it is nested too deeply"),
     ],

@@ -16,6 +16,7 @@ import msgspec
 from orch.attempt import CommandSpec
 from orch.authoring.classes import Portrait
 from orch.authoring.commands import Program
+from orch.authoring.functions import kind_of
 from orch.authoring.nodes import Job
 from orch.bus.events import Call
 from orch.work.canonical import Uncacheable, digest, name_of
@@ -42,7 +43,7 @@ def call_of_function(
     except Uncacheable:
         if not version:
             raise
-        name = f"{function.__module__}:{function.__qualname__}"
+        name = f"{function.__module__}:{kind_of(function)}"
     return _call(name, arguments, _code(bundle, version))
 
 

@@ -49,8 +49,12 @@ def digest(value: Any) -> str:
     sys.setrecursionlimit(max(before, _DEEP))
     try:
         return f"sha256:{hashlib.sha256(_Encoder().encode(value)).hexdigest()}"
+    except Uncacheable:
+        raise
     except RecursionError:
         raise Uncacheable("it is nested too deeply") from None
+    except Exception as error:  # what user code makes of attributes may raise anything
+        raise Uncacheable(f"it cannot be looked at: {type(error).__name__}: {error}") from error
     finally:
         sys.setrecursionlimit(before)
 
