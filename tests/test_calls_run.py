@@ -156,7 +156,7 @@ def sabotaged(place: Place, run: str, at: int, when: str) -> subprocess.Complete
 
 def test_leaders_that_are_killed_while_values_are_taken(place: Place) -> None:
     """Before the cache is asked, before its answer is durable, and after that. Nothing runs that need not."""
-    words = ["--quiet", "--store", place.store, FLOW, "--where", place.counts]
+    words: list[str | Path] = ["--quiet", "--store", place.store, FLOW, "--where", place.counts]
     with agent_ends(place.store):
         for run in ("a", "b"):
             assert orch("run", "--run-id", run, *words, cwd=place.path).returncode == 0
