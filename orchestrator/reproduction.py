@@ -96,7 +96,7 @@ def _debugged(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
 
     debugger = Pdb(nosigint=True)
     debugger.reset()
-    code = getattr(function, "__code__", None)
+    code = _first_code(function, args)
     if code is not None:  # else it stops at the first line in Python that it comes to
         debugger.set_break(code.co_filename, code.co_firstlineno, temporary=True, funcname=code.co_name)
         debugger.botframe = sys._getframe()  # noqa: SLF001 - what is not stopped in: all up to the breakpoint
@@ -116,10 +116,23 @@ def _debugged(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
         sys.settrace(None)
 
 
+def _first_code(function: Any, args: tuple[Any, ...]) -> Any:
+    """The user's code that runs first: of a job or service that is an object, a method of its class."""
+    if str(getattr(function, "__module__", "")).startswith("orch.") and args:
+        methods = (getattr(type(args[0]), name, None) for name in ("run", "start"))
+        function = next(filter(None, methods), function)
+    return getattr(function, "__code__", None)
+
+
 def _stopped_by_interrupt() -> int:
-    """A descriptor at whose end a service stops; Ctrl-C gets it there."""
+    """A descriptor at whose end a service stops. Ctrl-C gets it there; a second one interrupts, as ever."""
     reading, writing = os.pipe()
-    signal.signal(signal.SIGINT, lambda *_: os.close(writing))
+
+    def stop(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.close(writing)
+
+    signal.signal(signal.SIGINT, stop)
     _say("a service: Ctrl-C stops it")
     return reading
 

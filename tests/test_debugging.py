@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -101,11 +102,33 @@ def test_a_program(store: Path) -> None:
     assert "a debugger for Python cannot help" in done.stderr
 
 
-@pytest.mark.parametrize(("job", "variable"), [("count", "data"), ("double(1)", "number")])
+@pytest.mark.parametrize(("job", "variable"), [("count", "data"), ("double(1)", "number"), ("Sorted", "self.numbers")])
 def test_a_debugger_at_the_first_line(store: Path, job: str, variable: str) -> None:
     done = debug(store, "--pdb", job, typed=f"p type({variable}).__name__ + ' is there'\nc\n")
     assert done.returncode == 0, done.stderr
     assert "is there'" in done.stdout
+
+
+def test_what_came_from_a_service_may_be_stale(store: Path) -> None:
+    done = debug(store, "ask")
+    assert done.stdout == "'echo://here/ask'\n"
+    assert "the credentials of Echo() [" in done.stderr
+    assert "may be stale: the service is not started here" in done.stderr
+
+
+def test_a_service_runs_until_it_is_interrupted(store: Path) -> None:
+    """As from a terminal: Ctrl-C goes to the command and to what it has started."""
+    process = subprocess.Popen(
+        [*ORCH, "debug", "--store", str(store), "Echo"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line == "== the service is up\n":
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        assert "== returned after" in process.stderr.read()
+        assert process.wait(60) == 0
 
 
 def test_a_debugger_where_it_raises(store: Path) -> None:

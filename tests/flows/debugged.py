@@ -50,8 +50,33 @@ def after(value: int) -> int:
     return value
 
 
+class Sorted(orch.Job):
+    def __init__(self, numbers: list[int]) -> None:
+        super().__init__()
+        self.numbers = numbers
+
+    def run(self) -> list[int]:
+        return sorted(self.numbers)
+
+
+class Echo(orch.Service):
+    def start(self) -> str:
+        return "echo://here"
+
+
+@orch.job
+def served() -> object:
+    here = orch.context()
+    return here.add_child(ask(here.add_service(Echo())))
+
+
+@orch.job
+def ask(url: str) -> str:
+    return f"{url}/ask"
+
+
 @orch.workflow
 def main(where: str) -> list[object]:
     counted = count(text("again"), large(), where)
     program = orch.command(["sh", "-c", 'echo "$1"; exit 3', "sh", "said"], env={"MINE": "yes"}, name="program")
-    return [counted, fan(2), after(broken(counted)), program, os.getpid()]
+    return [counted, fan(2), after(broken(counted)), program, Sorted([3, 1, 2]), served(), os.getpid()]
