@@ -227,3 +227,31 @@ def test_nor_a_follow_on_of_what_it_serves() -> None:
         GraphError, match=r"job db waits for the value of last, .*: last is a follow-on of workflow main"
     ):
         made(build)
+
+
+def test_whoever_takes_credentials_should_run_while_the_service_does() -> None:
+    def build(where: str) -> Any:
+        a = named("a")
+        up = a.add_service(Database(name="db"))
+        other = a.add_service(Database(up, name="other"))
+        child = a.add_child(named("child"))
+        user = named("user", up["port"], other)
+        if where == "below":
+            child.add_follow_on(user)
+        elif where == "service":
+            child.add_service(Database(up))
+            return a
+        return user
+
+    assert made(lambda: build("below")).warnings == []
+    assert made(lambda: build("beside")).warnings == [
+        f"job user takes what service {service} gave, which may have stopped by then: it runs for what is below job a "
+        f"only. Add user to that as a child"
+        for service in ("db", "other")
+    ]
+    assert len(made(lambda: [build("beside") for _ in range(10)]).warnings) == 9
+    assert len(made(lambda: build("service")).warnings) == 1  # the user that is left over
+
+
+def test_whatever_the_workflow_makes_runs_while_its_services_do() -> None:
+    assert made(lambda: named("user", orch.context().add_service(Database()))).warnings == []

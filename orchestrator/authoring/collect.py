@@ -55,13 +55,15 @@ def collect(value: Any, made: Sequence[Call], keep: Keep, where: Callable[[str],
     for call in made:
         if call.ties is not None and None in call.ties.above:  # added to the running job
             graph.add(call)
-    graph.check()
+    warnings = graph.check()
+    if len(made) > len(graph.jobs):
+        warnings = [*_left_over(made, graph.numbers, where), *warnings]
     return Collected(
         value=blob,
         refs=[graph.numbers[call] for call in refs],
         alias=alias,
         jobs=graph.jobs,
-        warnings=_left_over(made, graph.numbers, where) if len(made) > len(graph.jobs) else [],
+        warnings=warnings,
     )
 
 
@@ -83,12 +85,15 @@ class _Graph:
             for call in self._below.popleft():
                 self._visit(call)
 
-    def check(self) -> None:
-        """Raise `GraphError` for jobs that wait for each other by way of follow-ons or services."""
-        if not self._ordered:
-            from orch.authoring.order import check_order  # few graphs have those
+    def check(self) -> list[str]:
+        """Warnings. Raises `GraphError` for jobs that wait for each other by way of follow-ons or services."""
+        if self._ordered:
+            return []
+        from orch.authoring.order import check_order  # few graphs have those
+        from orch.authoring.outsiders import outsiders
 
-            check_order(self.jobs, _maker())
+        check_order(self.jobs, _maker())
+        return outsiders(self.jobs)
 
     def _visit(self, root: Call) -> None:
         """Add `root` and all that it comes after."""
