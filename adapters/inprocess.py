@@ -194,7 +194,8 @@ class InProcessSession:
             self._foreground.close()
         shutil.rmtree(self._directory, ignore_errors=True)
         with contextlib.suppress(OSError):  # there is none, or something is left to be done
-            os.removedirs(self._deferred)
+            os.rmdir(self._deferred)
+            os.rmdir(os.path.dirname(self._deferred))
 
     # One attempt after the other ------------------------------------------------------------------------------------
 

@@ -97,7 +97,7 @@ def format_duration(seconds: float) -> str:
 def _number(value: object, what: str, accepted: str) -> Decimal:
     """`value` if it is a finite number, not negative, and not a bool (which Python counts as a number)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise SizeError(f"{value!r} is not a {what}: {accepted}")
+        raise SizeError(f"{value!r:.80} is not a {what}: {accepted}")
     return Decimal(value)
 
 

@@ -96,6 +96,74 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     assert not list((tmp_path / ".orch" / "agents").glob("*/inprocess"))
 
 
+MODEL = """
+import os
+import orch
+
+class Database(orch.Service):
+    def __init__(self):
+        super().__init__(check_interval="60s")
+    async def start(self):
+        return {"pid": os.getpid()}
+    def stop(self):
+        open(os.environ["MARKS"] + "/stopped", "x").close()
+
+class Sort(orch.Job):
+    def __init__(self, data):
+        super().__init__(memory="1 GiB")
+        self.data = data
+    def run(self):
+        return sorted(self.data)
+
+@orch.job
+def use(credentials, number):
+    return credentials["pid"] == os.getpid(), number
+
+@orch.job
+def parent():
+    here = orch.context()
+    here.defer(open, os.environ["MARKS"] + "/deferred", "x")
+    here.add_follow_on(after())
+    credentials = here.add_service(Database())
+    return [use(credentials, number) for number in range(2)]
+
+@orch.job
+def after():
+    open(os.environ["MARKS"] + "/after", "x").close()
+
+@orch.job(checkpoint=True, retries=1)
+def begin_again():
+    return fails_once()
+
+@orch.job
+def fails_once():
+    if not os.path.exists(os.environ["MARKS"] + "/once"):
+        open(os.environ["MARKS"] + "/once", "x").close()
+        raise ValueError("once")
+    return "the second time"
+
+@orch.job
+def size():
+    return {"size": 1 << 20}
+
+@orch.job
+def asked():
+    return orch.context().resources.memory
+
+@orch.workflow
+def main():
+    return [parent(), Sort([3, 1, 2]), begin_again(), asked.options(memory=size()["size"])()]
+"""
+
+
+def test_services_checkpoints_and_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "marks").mkdir()
+    done = run(tmp_path, MODEL, MARKS=str(tmp_path / "marks"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[[True, 0], [True, 1]], [1, 2, 3], "the second time", 1 << 20]
+    assert sorted(os.listdir(tmp_path / "marks")) == ["after", "deferred", "once", "stopped"]
+
+
 FAILING = """
 import os, sys
 import orch
