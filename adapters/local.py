@@ -308,9 +308,24 @@ function. Raises `AdapterError`; `orch.agent.start.AgentDiedError` where another
 
 async def dial(info: RunInfo, make_link: Callable[[], Link]) -> tuple[str, Link]:
     """This host's agent, by its socket."""
-    runtime, connection = await asyncio.to_thread(_reach, info)
-    _, link = await asyncio.get_running_loop().create_unix_connection(make_link, sock=connection)
+    loop = asyncio.get_running_loop()
+    reaching = loop.run_in_executor(None, _reach, info)
+    try:
+        runtime, connection = await asyncio.shield(reaching)
+    except asyncio.CancelledError:
+        reaching.add_done_callback(_hang_up)  # a thread cannot be cancelled, and what it brings nobody has
+        raise
+    try:
+        _, link = await loop.create_unix_connection(make_link, sock=connection)
+    except BaseException:  # cancelled, too
+        connection.close()
+        raise
     return runtime, link
+
+
+def _hang_up(reached: asyncio.Future[tuple[str, socket.socket]]) -> None:
+    if reached.exception() is None:
+        reached.result()[1].close()
 
 
 def _reach(info: RunInfo) -> tuple[str, socket.socket]:
