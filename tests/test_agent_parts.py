@@ -7,24 +7,20 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orch.adapters.contract import RunInfo
 from orch.agent import packets, processes, protocol
-from orch.agent.admission import PATIENCE, Admission
 from orch.agent.captures import Captures
 from orch.agent.journal import Accepted, Acknowledged, Begun, Ended, Journal
-from orch.agent.model import Run, Shape, Task
 from orch.agent.scratch import Scratch
 from orch.agent.storage import StoredFile
 from orch.agent.tags import NAME, WIDTH, tag_of
-from orch.agent.totals import Totals
-from orch.attempt import Attempt, Outcome, Reason
-from orch.bus.events import EMPTY, Blob, Resources
+from orch.attempt import Outcome, Reason
+from orch.bus.events import EMPTY, Blob
 from orch.store.file import FileStore
 
 # Journal ---------------------------------------------------------------------------------------------------------
@@ -208,102 +204,6 @@ def test_the_name_of_a_journal_is_durable(tmp_path: Path, monkeypatch: pytest.Mo
     synced.clear()
     StoredFile(path, str(tmp_path / "store")).close()
     assert synced == []
-
-
-# Admission -------------------------------------------------------------------------------------------------------
-
-
-class Desk:
-    """An admission, and runs that ask for things."""
-
-    def __init__(self, cores: float = 4, memory: int = 100, disk: int = 100) -> None:
-        self.admission = Admission(Totals(cores, memory, disk), lambda _run, _shape: False)
-        self.runs: dict[str, Run] = {}
-        self.clock = 0.0
-
-    def ask(self, run: str, cores: float = 1, memory: int = 0, disk: int = 0) -> Task:
-        self.clock += 1
-        found = self.runs.setdefault(run, Run(run))
-        attempt = Attempt(
-            key=f"{run}.{self.clock}", run=run, job=1, attempt=1, epoch=1, kind="", name="", form="fork", body=EMPTY,
-            resources=Resources(cores, memory, disk),
-        )  # fmt: skip
-        task = Task(attempt, found, Shape(cores, memory, disk), queued_at=self.clock)
-        self.admission.add(task)
-        return task
-
-    def let_in(self, now: float | None = None) -> list[Task]:
-        found = []
-        while (task := self.admission.next(self.clock if now is None else now)) is not None:
-            found.append(task)
-        return found
-
-
-def test_the_oldest_first_and_no_more_than_there_is() -> None:
-    desk = Desk(cores=2)
-    tasks = [desk.ask("a") for _ in range(4)]
-    assert desk.let_in() == tasks[:2]
-    desk.admission.release(tasks[1])
-    assert desk.let_in() == [tasks[2]]
-
-
-def test_fractions_of_cores_add_up() -> None:
-    desk = Desk(cores=1)
-    tasks = [desk.ask("a", cores=0.1) for _ in range(11)]
-    assert desk.let_in() == tasks[:10]
-    for task in tasks[:10]:
-        desk.admission.release(task)
-    assert abs(desk.admission.cores) < 1e-6
-
-
-@pytest.mark.parametrize("what", ["memory", "disk"])
-def test_memory_and_disk_are_counted_too(what: str) -> None:
-    desk = Desk()
-    asked: Callable[..., Task] = desk.ask
-    tasks = [asked("a", **{what: 60}), asked("a", **{what: 60}), asked("a", **{what: 40})]
-    assert desk.let_in() == [tasks[0], tasks[2]]
-
-
-def test_runs_take_turns() -> None:
-    desk = Desk(cores=4)
-    first = [desk.ask("a") for _ in range(10)]
-    second = [desk.ask("b") for _ in range(10)]
-    assert set(desk.let_in()) == {*first[:2], *second[:2]}
-
-
-def test_a_runs_own_limits_hold() -> None:
-    desk = Desk(cores=4)
-    tasks = [desk.ask("a", memory=10) for _ in range(4)]
-    desk.runs["a"].info = RunInfo(run="a", epoch=1, store="", environment={}, cores=3, memory=20)
-    assert desk.let_in() == tasks[:2]
-    assert desk.admission.short(desk.runs["a"], Shape(1, 30, 0)) == "memory: wanted 30 B, available 20 B"
-
-
-def test_small_ones_do_not_keep_a_large_one_out_for_ever() -> None:
-    desk = Desk(cores=2)
-    small = [desk.ask("a") for _ in range(2)]
-    assert desk.let_in() == small
-    desk.admission.release(small[0])
-    large = desk.ask("a", cores=2)
-    quick = desk.ask("a")
-    assert desk.let_in() == [quick]  # back-fill
-    desk.admission.release(quick)
-    later = desk.ask("b")
-    assert desk.let_in(desk.clock + PATIENCE + 1) == []
-    desk.admission.release(small[1])
-    assert desk.let_in(desk.clock + PATIENCE + 1) == [large]
-    desk.admission.release(large)
-    assert desk.let_in(desk.clock + PATIENCE + 1) == [later]
-
-
-def test_what_is_removed_from_the_queue_does_not_come() -> None:
-    desk = Desk(cores=1)
-    tasks = [desk.ask("a") for _ in range(3)]
-    desk.admission.remove(tasks[1])
-    assert desk.let_in() == tasks[:1]
-    desk.admission.release(tasks[0])
-    assert desk.let_in() == tasks[2:]
-    assert desk.admission.waiting == 0
 
 
 # Captures --------------------------------------------------------------------------------------------------------

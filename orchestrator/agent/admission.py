@@ -122,11 +122,12 @@ class Admission:
         held = self._starved(now)
         if held is not None and self.fits(held[0], held[1].shape):
             return self._start(*held, now)
+        begins = self._begins(*held) if held is not None else 0.0
         passed: list[tuple[Run, Line]] = []
         for _ in range(len(self._turns)):
             run = self._turns[0]
             self._turns.rotate(-1)
-            found = self._next_of(run, held, passed, now)
+            found = self._next_of(run, held, begins, passed, now)
             if found is not None:
                 for each in passed:
                     self._passed.setdefault(each, now)
@@ -134,22 +135,24 @@ class Admission:
         return None
 
     def _next_of(
-        self, run: Run, held: tuple[Run, Line] | None, passed: list[tuple[Run, Line]], now: float
+        self, run: Run, held: tuple[Run, Line] | None, begins: float, passed: list[tuple[Run, Line]], now: float
     ) -> Task | None:
+        """`begins`: when what a place is held for can start at the latest."""
         for line in _in_order(run):
-            if self.fits(run, line.shape):
-                if held is None:
-                    return self._start(run, line, now)
-                if self._may_pass(held, run, line, now):
-                    return self._start(run, line, now)
-                if self._fits_beside(held, run, line.shape):
-                    task = self._start(run, line, now)
-                    self._beside[task] = None
-                    return task
-            elif line.shape.pool and held is None and not self.others_wait(run) and self._room_in_pool(run, line.shape):
-                return self._take(run, line)
+            if not self.fits(run, line.shape):
+                if line.shape.pool and held is None and self._goes_ahead(run, line.shape):
+                    return self._take(run, line)
+            elif held is None or self._does_no_harm(held, run, line) or 0 < line.walltime <= begins - now:
+                return self._start(run, line, now)
+            elif self._fits_beside(held, run, line.shape):
+                task = self._start(run, line, now)
+                self._beside[task] = None
+                return task
             passed.append((run, line))
         return None
+
+    def _goes_ahead(self, run: Run, shape: Shape) -> bool:
+        return not self.others_wait(run) and self._room_in_pool(run, shape)
 
     def _start(self, run: Run, line: Line, now: float) -> Task:
         task = self._take(run, line)
@@ -177,22 +180,20 @@ class Admission:
             self._beside.clear()
         return found
 
-    def _may_pass(self, held: tuple[Run, Line], run: Run, line: Line, now: float) -> bool:
-        """Does this one, whose room there is, do no harm to the one for which a place is held?"""
-        if run is held[0] and line.priority > held[1].priority:
-            return True
-        if run is not held[0] and self._fits_host(held[1].shape):  # that waits for its own run's limits
-            return True
-        return line.walltime > 0 and now + line.walltime <= self._begins(*held, now)
+    def _does_no_harm(self, held: tuple[Run, Line], run: Run, line: Line) -> bool:
+        """Does it come first anyway, or take nothing that the one waits for for which a place is held?"""
+        if run is held[0]:
+            return line.priority > held[1].priority
+        return self._fits_host(held[1].shape)  # that waits for its own run's limits
 
-    def _begins(self, run: Run, line: Line, now: float) -> float:
-        """When this one can start at the latest, as far as that is known; else infinite."""
+    def _begins(self, run: Run, line: Line) -> float:
+        """When this one can start at the latest, by wall times; 0 if they do not tell."""
         left = dict(self._ends)
         for task, end in sorted(self._ends.items(), key=lambda each: each[1]):
             del left[task]
             if self._fits_with(left, run, line.shape):
-                return max(end, now)
-        return math.inf
+                return end if end < math.inf else 0.0
+        return 0.0
 
     def _fits_beside(self, held: tuple[Run, Line], run: Run, shape: Shape) -> bool:
         """Is there room for it and the one that has been passed, once all else has ended?"""
