@@ -2,115 +2,16 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.folded import Folded, added, begun, reach, run_through, submitting
+from support.folded import Folded, added, begun, reach, run_through
+from support.walk import Walk
 
 from orch.bus import events as ev
 from orch.state.law import JobState
 from orch.state.model import NONE
 from orch.testing.states import check, dead, difference, problems, snapshot
-
-
-class Walk:
-    """A random legal log, made without any leader: wilder than what one would write, and still by the law."""
-
-    def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
-        self.told = begun()
-        self.then(*self._jobs(0, 0, 6))
-        self.then(self._planned())
-
-    @property
-    def events(self) -> list[ev.Event]:
-        return self.told.events
-
-    def then(self, *events: ev.Event) -> None:
-        for event in events:
-            self.told.then(event)
-            check(self.told.state)
-
-    def _jobs(self, by: int, attempt: int, most: int) -> list[ev.Event]:
-        first = self.told.state.next_job
-        count = self.chance.randint(0, most)
-        order = list(range(first, first + count))
-        self.chance.shuffle(order)
-        needs = {
-            job: [other for other in order[:place] if self.chance.random() < 0.4] for place, job in enumerate(order)
-        }
-        return [
-            added(job, needs[job], by=by, attempt=attempt, retries=self.chance.randint(0, 2)) for job in sorted(needs)
-        ]
-
-    def _refs(self, jobs: list[int]) -> list[int]:
-        """Some of them, now and then twice."""
-        return [job for job in jobs for _ in range(self.chance.choice([0, 0, 1, 1, 2]))]
-
-    def _planned(self) -> ev.Event:
-        jobs = list(self.told.state.jobs)
-        return ev.Planned(count=len(jobs), refs=self._refs(jobs))
-
-    def _succeeded(self, job: int, attempt: int) -> list[ev.Event]:
-        jobs = self._jobs(job, attempt, 4)
-        ids = [event.job for event in jobs if isinstance(event, ev.Added)]
-        refs = self._refs(ids)
-        alias = bool(refs) and self.chance.random() < 0.3
-        return [
-            *jobs,
-            ev.Succeeded(job=job, attempt=attempt, added=len(jobs), refs=refs[:1] if alias else refs, alias=alias),
-        ]
-
-    def step(self) -> None:
-        state = self.told.state
-        if self.chance.random() < 0.04:
-            self._disturb()
-        elif state.live and (not state.ready or self.chance.random() < 0.6):
-            self._live(self.chance.choice(list(state.live)))
-        elif state.ready:
-            job = self.chance.choice(list(state.ready))
-            self.then(submitting(job, state.jobs[job].attempt + 1))
-        else:
-            self._end()
-
-    def _disturb(self) -> None:
-        what = self.chance.choice(["cancel", "stop", "pause", "resume", "restart", "open", "orphans"])
-        state = self.told.state
-        if what == "restart" and state.outcome != "succeeded":
-            self.then(ev.Restarted())
-        elif what == "open":
-            self.then(ev.Opened(run="r", host="h", pid=2, epoch=state.epoch + 1))
-        elif what == "orphans" and state.live:  # new jobs of an attempt that will not get as far as to commit them
-            job = next(iter(state.live))
-            self.then(*self._jobs(job, state.jobs[job].attempt, 3))
-            self.then(ev.Opened(run="r", host="h", pid=2, epoch=state.epoch + 1))
-        elif what in ("cancel", "stop", "pause", "resume"):
-            self.then(ev.Requested(what=what))
-
-    def _live(self, job: int) -> None:
-        row = self.told.state.jobs[job]
-        attempt = row.attempt
-        match self.chance.choice(["submitted", "running", "succeeded", "succeeded", "retrying", "failed", "cancelled"]):
-            case "submitted" if row.state is JobState.SUBMITTING:
-                self.then(ev.Submitted(job=job, attempt=attempt))
-            case "running" if row.state is not JobState.RUNNING:
-                self.then(ev.Running(job=job, attempt=attempt))
-            case "retrying":
-                self.then(ev.Retrying(job=job, attempt=attempt, reason="LOST", charged=self.chance.random() < 0.5))
-            case "failed" if self.chance.random() < 0.5:
-                self.then(ev.Failed(job=job, attempt=attempt, reason="FAILED"))
-            case "cancelled" if self.chance.random() < 0.2:
-                self.then(ev.Cancelled(job=job, attempt=attempt))
-            case "succeeded":
-                self.then(*self._succeeded(job, attempt))
-
-    def _end(self) -> None:
-        state = self.told.state
-        if not state.outcome:
-            self.then(ev.Ended(outcome="failed"))
-        self.then(ev.Restarted())
 
 
 @given(seed=st.integers(0, 2**32))
@@ -119,7 +20,7 @@ def test_after_every_event_of_random_logs(seed: int) -> None:
     walk = Walk(seed)
     for _ in range(60):
         walk.step()
-    assert NONE == [], "the list that all rows share when they have none"
+    assert NONE == (), "the list that all rows share when they have none"
 
 
 @given(seed=st.integers(0, 2**32))
@@ -151,7 +52,7 @@ def test_snapshots_have_every_field() -> None:
     state = reach(JobState.RUNNING).state
     picture = snapshot(state)
     assert set(vars(state)) - {"jobs"} <= set(picture)
-    assert set(picture["job 1"]) == set(type(state.jobs[1]).__slots__)
+    assert set(picture["job 1"]) == set(type(state.jobs[1]).__struct_fields__)
 
 
 def test_a_snapshot_does_not_change_with_its_state() -> None:

@@ -79,12 +79,12 @@ class Supply:
                 continue
             row = state.row(job)
             blob = self.blob(row.value_seq)
-            refs = row.refs
             if row.value_seq in self._tables:
                 refs = self._earlier(row.value_seq, found)
-            found[job] = Value(blob=blob, refs=refs, label=row.label)
-            if refs is row.refs:
+            else:
+                refs = list(row.refs)
                 todo.extend(refs)
+            found[job] = Value(blob=blob, refs=refs, label=row.label)
         return found
 
     def _earlier(self, seq: int, found: dict[ev.JobId, Value]) -> list[ev.JobId]:
@@ -125,7 +125,7 @@ class Supply:
             body=self.blob(row.added_seq),
             resources=SURVEY if row.survey else row.resources,
             asked=row.resources if row.survey else None,
-            needs=row.needs,
+            needs=list(row.needs),
             values=self.values(state, known) if known else {},
             bundle=state.bundle,
             cwd=cwd,
@@ -142,7 +142,7 @@ class Supply:
 
     def _wanted(self, row: Job) -> ev.Blob:
         """What a survey has to compute. Rare, and so not in the cache."""
-        event = self._fetch(row.added_seq) if row.survey and row.wanted else None
+        event = self._fetch(row.added_seq) if row.survey else None
         return event.wanted if isinstance(event, ev.Added) else ev.EMPTY
 
     def _version(self, row: Job) -> str:

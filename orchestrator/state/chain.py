@@ -92,11 +92,14 @@ def void(state: State, row: Job, todo: list[Job], time: str) -> None:
     """`row` did not end as its chain needs it: what was to follow in its place waits again."""
     while row.link:
         before, row = row, state.jobs[row.link]
-        leave(state, row)
+        if row.unwanted:  # it is ended for itself, and dropped then
+            take_turn(state, row)
+            return
         if row.state is S.RUNNING:  # nobody but a batch system that lies has begun it already
-            state.lanes[row.lane] += 1
+            take_turn(state, row)
             state.stale[row.id] = before.id
             return
+        leave(state, row)
         del state.live[row.id]
-        move(state, row, S.WAITING, time)
+        move(state, row, S.CANCELLED if state.ending else S.WAITING, time)
         todo.append(row)

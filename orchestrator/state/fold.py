@@ -17,16 +17,18 @@ from orch.state import chain
 from orch.state.graph import (
     IllegalTransition,
     connect,
+    finish_leaf,
+    has_succeeded,
     hold,
     make_known,
     make_unknown,
     move,
+    open_up,
     ripple,
-    satisfy,
     set_forth,
 )
 from orch.state.law import JobState
-from orch.state.model import NONE, WORKFLOW, Job, State
+from orch.state.model import NONE, WORKFLOW, Job, Queue, State
 from orch.state.rewind import checkpoint_above, drop, rewind
 
 S = JobState
@@ -174,6 +176,8 @@ def _restart_services(state: State, time: str) -> None:
         if row.state is not S.SUCCEEDED or not row.unsettled:
             continue
         for service in again:
+            service.opened = service.over = False
+            service.missing = sum(not state.jobs[other].valued for other in (*service.needs, *service.parents))
             move(state, service, S.WAITING, time)
         todo: list[Job] = [*again, row]
         for service in again:
@@ -211,7 +215,10 @@ def _added(state: State, event: ev.Added) -> None:
         row.parents, row.follows, row.serves = event.parents or NONE, event.follows or NONE, event.serves
     row.resources, row.retries, row.retry = event.resources, event.retries, event.retry
     row.checkpoint, row.priority, row.local = event.checkpoint, event.priority, event.local
-    row.wanted, row.cache = event.wanted.size > 0, event.cache
+    if event.cache or event.wanted.size:
+        row.cache, row.survey = event.cache, True
+    if row.local or row.form == "service":
+        row.lane = Queue.lane(row)
     row.times[S.ADDED] = event.time
     state.jobs[row.id] = row
     state.counts[S.ADDED] += 1
@@ -231,10 +238,16 @@ def _commit(state: State, maker: Job, attempt: int, count: int, time: str) -> li
     for row in rows:
         if row.serves >= 0:
             state.services.setdefault(row.serves, []).append(row.id)
-    maker.opened = maker.id not in state.services
+    todo: list[Job] = []
+    if maker.id not in state.services:
+        open_up(state, maker, todo)
     for row in rows:
-        connect(state, row)
-    return [row for row in rows if _admit(state, row, time)]
+        if row.needs or row.parents or row.follows or row.serves >= 0 or not maker.opened:
+            connect(state, row)
+        else:  # most are plain children of their maker
+            maker.unsettled += 1
+            maker.open += 1
+    return [*todo, *(row for row in rows if _admit(state, row, time))]
 
 
 def _admit(state: State, row: Job, time: str) -> bool:
@@ -340,8 +353,12 @@ def _succeeded(state: State, event: ev.Succeeded) -> None:
     row.reason, row.message, row.exit_code, row.signal = "FINISHED", "", 0, 0
     if not row.valued:  # else it is a service, or a checkpoint that runs again: a value, once known, stays
         row.value_seq, row.alias = event.seq, event.alias
-    todo = [row]
-    _has_succeeded(state, row, todo, event.time)
+    todo: list[Job] = []
+    has_succeeded(state, row, todo, event.time)
+    if not (event.added or event.refs or state.provisional) and finish_leaf(state, row, todo, event.time):
+        ripple(state, todo, event.time)
+        return
+    todo.append(row)
     if event.added or state.provisional:
         todo += _commit(state, row, event.attempt, event.added, event.time)
     if event.refs and not row.valued:
@@ -357,19 +374,11 @@ def _succeeded(state: State, event: ev.Succeeded) -> None:
     ripple(state, todo, event.time)
 
 
-def _has_succeeded(state: State, row: Job, todo: list[Job], time: str) -> None:
-    move(state, row, S.SUCCEEDED, time)
-    row.missing = row.doomed = 0
-    row.because = WORKFLOW
-    if row.id in state.services:
-        satisfy(state, state.services[row.id], todo)
-
-
 def _surveyed(state: State, event: ev.Surveyed) -> None:
     if not state.jobs[event.job].survey:
         raise IllegalTransition(f"job {event.job} was not to be surveyed")
     row = _over(state, event)
-    row.surveyed = True
+    row.survey = False
     row.resources = event.resources
     todo: list[Job] = []
     _again(state, row, event, todo)
@@ -389,7 +398,7 @@ def _reused(state: State, event: ev.Reused) -> None:
     row.value_seq = event.seq
     del state.calls[row.id]  # it is not a call that was made here
     todo = [row]
-    _has_succeeded(state, row, todo, event.time)
+    has_succeeded(state, row, todo, event.time)
     ripple(state, todo, event.time)
 
 

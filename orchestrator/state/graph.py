@@ -9,11 +9,12 @@ With a list instead of recursion, and only where a count has reached or left zer
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator
 
 from orch.bus.events import JobId
 from orch.state.law import DEAD, LIVE, TRANSITIONS, JobState
-from orch.state.model import NONE, WORKFLOW, Job, State
+from orch.state.model import NONE, WORKFLOW, Job, Jobs, State
 
 S = JobState
 READY, WAITING, SUCCEEDED, DONE = S.READY, S.WAITING, S.SUCCEEDED, S.DONE
@@ -51,7 +52,11 @@ def move(state: State, job: Job, new: JobState, time: str) -> None:
 
 def set_forth(state: State, job: Job) -> None:
     """Take a job that is ready out of whatever index it stands in."""
-    if state.delayed.pop(job.id, None) is None and state.surveyed.pop(job.id, None) is None:
+    if job.id in state.delayed:
+        del state.delayed[job.id]
+    elif job.id in state.surveyed:
+        del state.surveyed[job.id]
+    else:
         state.ready.discard(job)
 
 
@@ -71,8 +76,8 @@ def superiors(state: State, job: Job) -> Iterator[tuple[Job, int]]:
 # New jobs ---------------------------------------------------------------------------------------------------------
 
 
-def _watch(watchers: list[JobId], job: Job) -> list[JobId]:
-    if watchers:
+def _watch(watchers: Jobs, job: Job) -> Jobs:
+    if isinstance(watchers, list):
         watchers.append(job.id)
         return watchers
     return [job.id]
@@ -126,8 +131,20 @@ def _put_below(state: State, superior: Job, job: Job, role: int) -> None:
     superior.unsettled += 1
     if role == CHILD:
         superior.open += 1
-        if not job.parents and superior.id in state.services:
+        if not job.parents and after_services(state, superior.id, job.id):
             _wait_to_open(superior, job)
+
+
+def after_services(state: State, maker: JobId, job: JobId) -> bool:
+    """Does a job without a place of its own wait for its maker's services?
+
+    Not if it comes before the first of those that were made with it: a service may need it.
+    """
+    services = state.services.get(maker)
+    if services is None:
+        return False
+    beside = bisect.bisect_left(services, state.row(maker).first)
+    return beside == len(services) or services[beside] < job
 
 
 # What follows -----------------------------------------------------------------------------------------------------
@@ -137,6 +154,10 @@ def ripple(state: State, first: list[Job], time: str) -> None:
     """Bring about everything that follows from what has become of these jobs."""
     todo = first
     for job in todo:  # grows while it is walked
+        if job.state is S.DROPPED or job.unwanted:
+            continue  # all around it is dropped as well
+        if job.told:  # what is not true any more is taken back first, while those who were told are still known
+            _tell(state, job, _to_tell(job), todo)
         _advance(state, job, todo, time)
         told = _to_tell(job)
         if told != job.told:
@@ -156,28 +177,57 @@ def _advance(state: State, job: Job, todo: list[Job], time: str) -> None:
             move(state, job, S.SKIPPED, time)
         elif not job.missing:
             if job.form == "group":
-                _pass_group(state, job, time)
+                _pass_group(state, job, todo, time)
             else:
                 move(state, job, READY, time)
     if job.state is SUCCEEDED:
         _after_body(state, job, todo, time)
 
 
-def _pass_group(state: State, job: Job, time: str) -> None:
+def _pass_group(state: State, job: Job, todo: list[Job], time: str) -> None:
     """A job without a body: it has run as soon as it could."""
     if job.needs:
         value = state.jobs[job.needs[0]]
         job.value_seq, job.refs = value.value_seq, value.refs
+    has_succeeded(state, job, todo, time)
+
+
+def has_succeeded(state: State, job: Job, todo: list[Job], time: str) -> None:
+    """The body has run, or there is none: its services may start."""
     move(state, job, SUCCEEDED, time)
+    job.missing = job.doomed = 0
+    job.because = WORKFLOW
+    if job.id in state.services:
+        satisfy(state, state.services[job.id], todo)
+
+
+def finish_leaf(state: State, job: Job, todo: list[Job], time: str) -> bool:
+    """The short way for most jobs: the body has succeeded, and nobody waits for anything of it. False: take the other.
+
+    What the jobs above it learn is entered here as well; `todo` are those for which something may follow.
+    """
+    if (
+        job.users or job.holders or job.children or job.followers or job.unsettled or job.pending or job.hurt
+        or job.serving or job.parents or job.follows or job.serves >= 0 or job.alias or job.link
+        or state.keeping or state.calls or job.id in state.services
+    ):  # fmt: skip
+        return False
+    job.valued = job.opened = job.over = True
+    move(state, job, DONE, time)
+    job.told = SETTLED | DONE_TOLD
+    maker = state.workflow if job.by == WORKFLOW else state.jobs[job.by]
+    maker.unsettled -= 1
+    maker.open -= 1
+    if not maker.unsettled or not maker.open:
+        todo.append(maker)
+    return True
 
 
 def _after_body(state: State, job: Job, todo: list[Job], time: str) -> None:
     if not job.valued and not job.pending:
         make_known(state, job, todo)
     if not job.opened and (job.id not in state.services or _services_are_up(state, job)):
-        job.opened = True
-        children, job.children = job.children, NONE
-        satisfy(state, children, todo)
+        open_up(state, job, todo)
     if job.opened and not job.over and not job.open:
         job.over = True
         followers, job.followers = job.followers, NONE
@@ -188,6 +238,13 @@ def _after_body(state: State, job: Job, todo: list[Job], time: str) -> None:
             _needs_no_more(state, job)
         if job.id in state.calls:
             state.called.append(job.id)
+
+
+def open_up(state: State, job: Job, todo: list[Job]) -> None:
+    """Its children may start."""
+    job.opened = True
+    children, job.children = job.children, NONE
+    satisfy(state, children, todo)
 
 
 def _needs_no_more(state: State, job: Job) -> None:
@@ -254,7 +311,7 @@ def _has_run(row: Job) -> bool:
     return row.state in (SUCCEEDED, DONE, S.DROPPED)
 
 
-def satisfy(state: State, jobs: list[JobId], todo: list[Job]) -> None:
+def satisfy(state: State, jobs: Jobs, todo: list[Job]) -> None:
     """One of the things that each of `jobs` waits for is there."""
     rows = state.jobs
     for job in jobs:
@@ -337,7 +394,7 @@ def _hurt(superior: Job, job: Job, change: int) -> None:
         superior.because = WORKFLOW
 
 
-def _doom(state: State, job: Job, watchers: list[JobId], change: int, todo: list[Job]) -> None:
+def _doom(state: State, job: Job, watchers: Jobs, change: int, todo: list[Job]) -> None:
     for watcher in watchers:
         row = state.row(watcher)
         if job.form == "service" and _has_run(row) and watcher not in job.holders:

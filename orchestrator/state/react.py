@@ -221,7 +221,7 @@ def _lost_with(state: State, row: Job, outcome: Outcome) -> Outcome:
 
 
 def _ended(state: State, row: Job, outcome: Outcome, rules: Rules) -> list[ev.Event]:
-    if state.ending:
+    if state.ending or row.unwanted:
         return [_cancelled(row, outcome)]
     if row.id in state.stale:
         outcome = _lost_with(state, row, outcome)

@@ -43,7 +43,7 @@ def difference(one: Picture, other: Picture) -> list[str]:
 
 
 def _row(row: Job) -> dict[str, Any]:
-    return {name: _copy(getattr(row, name)) for name in Job.__slots__}
+    return {name: _copy(getattr(row, name)) for name in Job.__struct_fields__}
 
 
 def _copy(value: Any) -> Any:
@@ -54,7 +54,7 @@ def _copy(value: Any) -> Any:
         if value and all(entry is None for entry in value.values()):
             return list(value)
         return {key: _copy(entry) for key, entry in value.items()}
-    return type(value)(value) if isinstance(value, list | set) else value
+    return list(value) if isinstance(value, list | tuple) else set(value) if isinstance(value, set) else value
 
 
 def problems(state: State) -> list[str]:
@@ -104,6 +104,11 @@ def dead(state: State) -> set[JobId]:
     return {row.id for row in state.jobs.values() if row.state is not S.DROPPED and whole.hopeless(row)}
 
 
+def _gone(row: Job) -> bool:
+    """Is it dropped, or will it be when its attempt has ended? Then nothing follows from it."""
+    return row.state is S.DROPPED or row.unwanted > 0
+
+
 class _Graph:
     """The same as `orch.state.graph`, by looking at everything each time."""
 
@@ -114,7 +119,7 @@ class _Graph:
             self.rows.append(state.workflow)
         self.below: dict[JobId, list[tuple[Job, int]]] = {row.id: [] for row in self.rows}
         for row in self.rows:
-            if row.id != WORKFLOW and row.state is not S.DROPPED:
+            if row.id != WORKFLOW and not _gone(row):
                 for superior, role in graph.superiors(state, row):
                     self.below[superior.id].append((row, role))
         self._told: dict[JobId, int] = {}
@@ -123,7 +128,7 @@ class _Graph:
         found = []
         watched = self._watchers()
         for row in self.rows:
-            if row.state is not S.DROPPED:
+            if not _gone(row):
                 found += self._row_problems(row)
                 found += [
                     f"job {row.id} ({row.state}): {name} {getattr(row, name)} != {sorted(want.elements())}"
@@ -187,7 +192,7 @@ class _Graph:
         if row.serves >= 0:
             host = self.state.row(row.serves)
             found.append((host.state in (S.SUCCEEDED, S.DONE), host.state in DEAD))
-        elif not row.parents and not row.follows and row.id != WORKFLOW and row.by in self.state.services:
+        elif not row.parents and not row.follows and row.id and graph.after_services(self.state, row.by, row.id):
             maker = self.state.row(row.by)
             found.append((maker.opened, self._is(maker, graph.CLOSED)))
         found += [(False, False) for job in self.state.unwanted if jobs[job].unwanted == row.id]
@@ -245,7 +250,7 @@ class _Graph:
             row.id: {name: Counter() for name in ("users", "holders", "children", "followers")} for row in self.rows
         }
         for row in self.rows:
-            if row.state is S.DROPPED:
+            if _gone(row):
                 continue
             waits = row.state not in HAS_RUN
             service = row.serves >= 0
@@ -259,7 +264,7 @@ class _Graph:
             for followed in row.follows:
                 found[followed]["followers"][row.id] += not self.state.row(followed).over
             alone = not (row.parents or row.follows or service) and row.id != WORKFLOW
-            if alone and row.by in self.state.services:
+            if alone and graph.after_services(self.state, row.by, row.id):
                 found[row.by]["children"][row.id] += not self.state.row(row.by).opened
             if row.state in (S.SUCCEEDED, S.DONE) and not row.valued:
                 for ref in dict.fromkeys(row.refs):
