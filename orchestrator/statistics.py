@@ -6,9 +6,11 @@ of a million attempts cost some hundred megabytes, and not a gigabyte.
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -139,7 +141,8 @@ class Table:
         self.job = array("q")
         self.kind, self.worker, self.end = array("i"), array("i"), array("i")
         self.measured = {measure: array("d") for measure in MEASURES}
-        self.cores, self.memory, self.disk = array("d"), array("d"), array("d")
+        self.held = array("d")  # core-seconds
+        self.memory, self.disk = array("d"), array("d")  # asked for, where it is known what was used
         self._delays: dict[int, float] = {}  # seconds of back-off before the next attempt
 
     def add(self, row: Job, event: Any) -> None:
@@ -155,8 +158,9 @@ class Table:
         values = (usage.wall, usage.user + usage.system, waited, usage.memory or _UNKNOWN)
         for measure, value in zip(MEASURES, (*values, usage.disk or _UNKNOWN), strict=True):
             self.measured[measure].append(value)
-        for column, value in ((self.cores, cores), (self.memory, memory), (self.disk, disk)):
-            column.append(value)
+        self.held.append(cores * usage.wall)
+        self.memory.append(memory if usage.memory else _UNKNOWN)
+        self.disk.append(disk if usage.disk else _UNKNOWN)
         if isinstance(event, ev.Retrying) and event.wait:
             self._delays[row.id] = event.wait
 
@@ -167,10 +171,10 @@ class Table:
         for row in rows:
             kinds[row.kind] += 1
         by_kind, by_worker = self._positions(self.kind, self.kinds), self._positions(self.worker, self.workers)
-        dropped = {row.id for row in rows if row.state is JobState.DROPPED}
+        derived = Derived(self, {row.id for row in rows if row.state is JobState.DROPPED})
 
         def group(name: str, positions: Sequence[int], jobs: int) -> Group:
-            return self._group(name, positions, jobs, dropped)
+            return self._group(name, positions, jobs, derived)
 
         return Statistics(
             run=state.created.run if state.created else "",
@@ -190,52 +194,45 @@ class Table:
             found[number].append(position)
         return dict(zip(names.all(), found, strict=True))
 
-    def _group(self, name: str, positions: Sequence[int], jobs: int, dropped: set[int]) -> Group:
-        ends: dict[str, int] = defaultdict(int)
-        reasons = self.ends.all()
-        for n in positions:
-            ends[reasons[self.end[n]]] += 1
-        lost = [n for n in positions if reasons[self.end[n]] not in _GOOD or self.job[n] in dropped]
-        memory, disk = self.measured["memory"], self.measured["disk"]
+    def _group(self, name: str, positions: Sequence[int], jobs: int, derived: Derived) -> Group:
+        def of(column: array[Any]) -> Iterator[Any]:
+            return map(column.__getitem__, positions)
+
+        names = self.ends.all()
+        ends = {names[end]: count for end, count in Counter(of(self.end)).items()}
         return Group(
             name=name,
             jobs=jobs,
             attempts=len(positions),
             ends=dict(sorted(ends.items())),
-            **{measure: spread(column[n] for n in positions) for measure, column in self.measured.items()},
-            asked=Cost(
-                core_seconds=_sum(self._held(n) for n in positions),
-                memory=_sum(self.memory[n] for n in positions if not math.isnan(memory[n])),
-                disk=_sum(self.disk[n] for n in positions if not math.isnan(disk[n])),
+            **{measure: spread(of(column)) for measure, column in self.measured.items()},
+            asked=Cost(_sum(of(self.held)), _sum(of(self.memory)), _sum(of(self.disk))),
+            used=Cost(*(_sum(of(self.measured[measure])) for measure in ("cpu", "memory", "disk"))),
+            wasted=Waste(
+                sum(of(derived.lost)),
+                *map(_sum, map(of, (derived.lost_time, derived.idle, derived.memory, derived.disk))),
             ),
-            used=Cost(
-                core_seconds=_sum(self.measured["cpu"][n] for n in positions),
-                memory=_sum(memory[n] for n in positions),
-                disk=_sum(disk[n] for n in positions),
-            ),
-            wasted=self._wasted(positions, lost),
         )
 
-    def _wasted(self, positions: Sequence[int], lost: Sequence[int]) -> Waste:
-        useless = set(lost)
-        cpu = self.measured["cpu"]
-        return Waste(
-            attempts=len(lost),
-            core_seconds=_sum(self._held(n) for n in lost),
-            idle_core_seconds=_sum(max(0.0, self._held(n) - cpu[n]) for n in positions if n not in useless),
-            memory=_sum(self._spare(self.memory, "memory", n) for n in positions),
-            disk=_sum(self._spare(self.disk, "disk", n) for n in positions),
-        )
 
-    def _spare(self, asked: array[float], measure: str, position: int) -> float:
-        """What was asked for and not used; not a number where that is not known."""
-        spare = asked[position] - self.measured[measure][position]
-        return spare if math.isnan(spare) else max(0.0, spare)
+class Derived:
+    """What follows from a table, once all is known. `lost`: the attempt was in vain (0 or 1)."""
 
-    def _held(self, position: int) -> float:
-        """Core-seconds that were kept for the attempt."""
-        held: float = self.cores[position] * self.measured["time"][position]
-        return held
+    def __init__(self, table: Table, dropped: set[int]) -> None:
+        names = table.ends.all()
+        bad = {number for number, name in enumerate(names) if name not in _GOOD}
+        measured = table.measured
+        self.lost = array("b", (end in bad or job in dropped for end, job in zip(table.end, table.job, strict=True)))
+        self.lost_time = array("d", map(operator.mul, table.held, self.lost))
+        idle = map(_at_least_none, map(operator.sub, table.held, measured["cpu"]))
+        self.idle = array("d", (0.0 if lost else time for time, lost in zip(idle, self.lost, strict=True)))
+        self.memory = array("d", map(_at_least_none, map(operator.sub, table.memory, measured["memory"])))
+        self.disk = array("d", map(_at_least_none, map(operator.sub, table.disk, measured["disk"])))
+
+
+def _at_least_none(amount: float) -> float:
+    """0 for what is less; what is not known stays so."""
+    return 0.0 if amount < 0 else amount
 
 
 def spread(values: Iterable[float]) -> Spread:
@@ -301,4 +298,4 @@ def _sum(values: Iterable[float]) -> float:
 
 
 def _known(values: Iterable[float]) -> Iterator[float]:
-    return (value for value in values if not math.isnan(value))
+    return itertools.filterfalse(math.isnan, values)
