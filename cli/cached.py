@@ -39,7 +39,7 @@ def drop_calls(store: FileStore, older_than: str | None, *, yes: bool) -> int:
     _must_not_be_led(store)
     oldest = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=age)
     freed = drop(store, oldest.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
-    say(f"freed {format_size(freed.size)}: {freed.calls} calls, {freed.count} files")
+    say(f"freed {format_size(freed.size)}: {freed.count} files (calls: {freed.calls})")
     for note in freed.notes:
         say(note)
     return 0

@@ -78,7 +78,10 @@ def clean(
         say(f"removed the link {link}; what it leads to is left as it is: {target}")
         return 0
     kept = delete_run(found, run)
-    say(f"deleted run {run}" + (f", but for what {kept} calls need: orch clean --cache drops that" if kept else ""))
+    say(
+        f"deleted run {run}"
+        + (f", but for what the call cache needs (calls: {kept}): orch clean --cache drops that" if kept else "")
+    )
     return 0
 
 

@@ -52,7 +52,7 @@ def test_what_its_calls_need_stays(store: FileStore, env: dict[str, str], capsys
     before = find(store, "b", env, call("x"))
     assert before is not None
     assert main(["clean", "a", "--yes"]) == 0
-    assert "deleted run a, but for what 1 calls need" in capsys.readouterr().err
+    assert "deleted run a, but for what the call cache needs (calls: 1)" in capsys.readouterr().err
     assert sorted(store.list("runs/a")) == kept
     assert not list(store.local_path("runs/a").rglob("logs"))
     assert list_runs(store) == ["b"]
@@ -97,7 +97,7 @@ def test_all_that_is_kept_is_dropped(store: FileStore, env: dict[str, str], caps
     assert main(["clean", "--cache"]) == 2
     assert "confirm with --yes" in capsys.readouterr().err
     assert main(["clean", "--cache", "--yes"]) == 0
-    assert "2 calls, 8 files" in capsys.readouterr().err
+    assert "8 files (calls: 2)" in capsys.readouterr().err
     assert list(store.list("runs/a")) == []
     assert not store.exists("runs/c")
     assert find(store, "b", env, call("xa")) is None
@@ -128,7 +128,7 @@ def test_of_a_run_some_calls_are_dropped(store: FileStore, env: dict[str, str]) 
     assert find(store, "b", env, call("y")) is not None
     freed = drop(store, LATER)
     assert freed.calls == 1
-    assert freed.notes == ["1 calls are kept: runs that are there have taken their values"]
+    assert freed.notes == ["kept, since runs that are there have taken their values: 1 of the calls"]
     assert find(store, "b", env, call("y")) is None
     assert find(store, "b", env, call("x")) is not None
 

@@ -77,7 +77,7 @@ def drop(store: FileStore, oldest: str) -> Freed:
     freed.calls = len(calls) - len(kept)
     held = sum(entry.time < oldest for entry in calls) - freed.calls
     if held:
-        freed.notes.append(f"{held} calls are kept: runs that are there have taken their values")
+        freed.notes.append(f"kept, since runs that are there have taken their values: {held} of the calls")
     return freed
 
 

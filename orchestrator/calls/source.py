@@ -101,7 +101,7 @@ def _in_log(directory: Path, run: str) -> Iterator[Entry]:
     for event in read(directory):
         ledger.note(event)
     if ledger.run == run:  # else it is a copy: what its log names is the original's
-        fetch = EventReader(directory)
+        fetch = EventReader(directory, ahead=2048)  # jobs that are done early have low numbers, mostly
         yield from (ledger.entry(job, fetch) for job in ledger.made())
 
 
