@@ -189,9 +189,10 @@ class View:
         return found
 
     def attempt(self, form: str, body: bytes, **changes: Any) -> Attempt:
-        """A new attempt of this run. `cores`, `memory`, `disk`, `walltime` are its resources."""
+        """A new attempt of this run. `cores`, `memory`, `disk`, `walltime`, `accelerators` are its resources."""
         self.job += 1
-        wanted = {name: changes.pop(name) for name in ("cores", "memory", "disk", "walltime") if name in changes}
+        names = ("cores", "memory", "disk", "walltime", "accelerators")
+        wanted = {name: changes.pop(name) for name in names if name in changes}
         attempt = Attempt(
             key=f"{self.run}.{self.job}.1",
             run=self.run,

@@ -129,3 +129,57 @@ def overlap(directory: str) -> int:
         most = max(most, len(os.listdir(directory)))
     own.unlink()
     return most
+
+
+def variables(names: list[str]) -> list[str | None]:
+    return [os.environ.get(name) for name in names]
+
+
+def kill_the_template(said: str = "") -> None:
+    """Take along what was forked from the same template."""
+    if said:
+        touch(said)
+    os.kill(os.getppid(), signal.SIGKILL)
+    hang()
+
+
+def burn(seconds: float) -> None:
+    """Use so much CPU time."""
+    while time.process_time() < seconds:
+        pass
+
+
+def burn_in_child(seconds: float) -> None:
+    """Have a child use CPU time, and wait for it."""
+    child = os.fork()
+    if child == 0:
+        burn(seconds)  # a fork's clock begins anew
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def leave_an_orphan(seconds: float, said: str, held: str) -> None:
+    """Have an orphan use CPU time, and live until there is something in the pipe `held`."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        if os.fork() == 0:
+            burn(seconds)
+            touch(said)
+        os._exit(0)
+    os.waitpid(child, 0)
+    with open(held, "rb", buffering=0) as pipe:
+        pipe.read(1)
+
+
+def have_for_a_moment(size: int) -> None:
+    """Have memory, and give it back."""
+    bytearray(b"x") * size
+
+
+def fill_scratch(size: int, die: bool) -> None:
+    path = context().scratch / "a"
+    path.mkdir()
+    (path / "b").write_bytes(b"x" * size)
+    if die:
+        os.kill(os.getpid(), signal.SIGKILL)
