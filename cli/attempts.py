@@ -44,7 +44,7 @@ class History(msgspec.Struct):
 
 def history(directory: Path, row: Job) -> History:
     """Of the job, from the event that added it on. Nothing of one whose row says it all: the log may be long."""
-    if row.attempt < 2 and not (row.checkpoint or row.surveyed):
+    if row.attempt < 2 and not (row.checkpoint or row.cache):
         return History()
     return told(read(directory, from_seq=row.added_seq), row.id)
 

@@ -69,7 +69,7 @@ def _explanation(store: FileStore, run: str, state: State, row: Job) -> Iterator
         yield from _attempt(row)
     if len(found.tried) > 1 or found.rewound:
         yield from attempt_lines(found, state.jobs)
-    yield from _cached(store, run, state, row)
+    yield from _cached(store, run, row)
     for name, value in (row.annotations or {}).items():
         yield f"  noted    {one_line(f'{name} = {value!r}', LONGEST_NOTE)}"
     if row.output_seq:
@@ -180,10 +180,9 @@ def _attempt(row: Job) -> Iterator[str]:
             yield f"  {state.value:<9}{date_time(time)}"
 
 
-def _cached(store: FileStore, run: str, state: State, row: Job) -> Iterator[str]:
+def _cached(store: FileStore, run: str, row: Job) -> Iterator[str]:
     """Why its value was taken from an earlier call, or was not."""
-    setting = state.created.settings.get("cache", "") if state.created else ""
-    if not (row.cache or setting == "all"):
+    if not row.cache:
         return
     from orch.calls.explain import explain_call
 

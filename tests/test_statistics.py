@@ -214,6 +214,39 @@ def test_what_is_asked_for_may_change_between_attempts() -> None:
     assert found.wait.max == 2.0  # back-off is no waiting for a place
 
 
+def test_what_a_checkpoint_has_dropped_was_in_vain() -> None:
+    clock = Clock()
+    clock.say(ev.Opened(run="r", host="h", pid=1, epoch=1), ev.Created(run="r"))
+    clock.say(ev.Added(job=1, kind="safe", checkpoint=True, retries=1), ev.Planned(count=1))
+    clock.say(ev.Submitting(job=1, attempt=1, key="r.1.1"))
+    clock.say(*(ev.Added(job=job, kind="below", by=1, attempt=1) for job in (2, 3)))
+    clock.say(ev.Succeeded(job=1, attempt=1, added=2))
+    for job in (2, 3):
+        clock.say(ev.Submitting(job=job, attempt=1, key=f"r.{job}.1"))
+    clock.say(ev.Succeeded(job=2, attempt=1, usage=ev.Usage(wall=5.0)))
+    clock.say(ev.Failed(job=3, attempt=1, reason="FAILED", usage=ev.Usage(wall=1.0)), ev.Rewound(job=1, failed=3))
+    found = statistics(clock.log).total.wasted
+    assert (found.attempts, found.core_seconds) == (2, 6.0)
+
+
+def test_a_survey_asks_for_little() -> None:
+    clock = Clock()
+    clock.say(ev.Opened(run="r", host="h", pid=1, epoch=1), ev.Created(run="r"))
+    much = ev.Resources(cores=8, memory=GIB)
+    clock.say(ev.Added(job=1, kind="k", resources=much, cache=True), ev.Planned(count=1))
+    used = ev.Usage(wall=10.0, memory=1000)
+    for attempt in (1, 2):
+        clock.say(ev.Submitting(job=1, attempt=attempt, key=f"r.1.{attempt}", survey=True))
+        if attempt == 1:
+            clock.say(ev.Retrying(job=1, attempt=1, reason="LOST", usage=used))
+    clock.say(ev.Surveyed(job=1, attempt=2, resources=much, usage=used))
+    found = statistics(clock.log).total
+    assert found.ends == {"LOST": 1, "SURVEYED": 1}
+    assert found.asked.core_seconds == pytest.approx(2.0)
+    assert found.wasted.memory == 0
+    assert found.wasted.attempts == 1
+
+
 def test_the_largest_first() -> None:
     found = statistics(told(Story([("a", "fork", ev.Resources())], [])))
     one = found.total
