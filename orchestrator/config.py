@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -197,17 +198,24 @@ def user_file(environment: Mapping[str, str]) -> Path | None:
 
 
 def project_file(cwd: str = "") -> Path | None:
-    """The nearest one upwards, if there is one."""
+    """The nearest one upwards, if there is one. What a stranger has put where anybody can (`/tmp`) does not count."""
     try:
         directory = os.path.abspath(cwd or os.getcwd())
     except OSError:  # where we are is no more
         return None
     while True:
         path = os.path.join(directory, PROJECT_FILE)
-        if os.path.isfile(path):
+        if os.path.isfile(path) and not _planted(path, directory):
             return Path(path)
         if directory == (directory := os.path.dirname(directory)):
             return None
+
+
+def _planted(path: str, directory: str) -> bool:
+    try:
+        return bool(os.stat(directory).st_mode & stat.S_IWOTH) and os.stat(path).st_uid not in (os.getuid(), 0)
+    except OSError:  # it has gone just now
+        return True
 
 
 def _of_file(path: Path) -> dict[str, Given]:

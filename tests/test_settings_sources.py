@@ -130,6 +130,17 @@ def test_the_nearest_project_counts_alone(place: Path) -> None:
     assert (found["retries"].text, found["max-jobs"].text) == ("2", "unlimited")
 
 
+def test_what_a_stranger_has_put_there_does_not_count(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place / "p" / "orch.toml").write_text("retries = 1\n")
+    if os.getuid() == 0:  # what root has put there is not a stranger's
+        os.chown(place / "p" / "orch.toml", 54321, -1)
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    (place / "p").chmod(0o775)
+    assert find_settings()["retries"].text == "1"
+    (place / "p").chmod(0o1777)
+    assert find_settings()["retries"].text == "0"
+
+
 def test_a_path_in_a_file_begins_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "p" / "orch.toml").write_text("store = 'runs'\nwork-dir = '/scratch'\n")
     assert find_store() == str(place / "p" / "runs")
