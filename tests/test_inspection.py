@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from flows import related
 from hypothesis import given
 from hypothesis import strategies as st
 from support.folded import Folded, begun, run_through
 
+import orch
 from orch.bus import events as ev
 from orch.errors import NoSuchJob
 from orch.inspection import Graph
@@ -105,3 +109,20 @@ def test_a_chain_that_is_very_deep() -> None:
         told.then(ev.Added(job=job, kind="link", parents=[job - 1] if job > 1 else [0]))
     graph = Graph(told.then(ev.Planned(count=20_000)).state)
     assert graph.order() == [str(job) for job in range(1, 20_001)]
+
+
+async def test_of_a_run_and_of_its_log(tmp_path: Path) -> None:
+    """Follow-ons come after all below those that they follow, also where attempts have made them."""
+    async with orch.Orchestrator(tmp_path / "s") as orchestrator:
+        run = await orchestrator.start(related.tree, str(tmp_path / "said"))
+        await run.result()
+        live = run.graph
+    graph = orch.replay(tmp_path / "s", run.id).graph
+    assert graph.order() == live.order()
+    name_of = {job: status.name for job, status in orch.replay(tmp_path / "s").items()}
+    (top,) = graph.roots
+    assert len(graph.children(top)) == 2
+    assert [name_of[job] for job in graph.follow_ons(top)] == ["last", "a!"]
+    place = {name_of[job]: position for position, job in enumerate(graph.order())}
+    assert place["axx"] < place["ax!"] < place["a!"]
+    assert place["ay!"] < place["last"] < place["very last"]
