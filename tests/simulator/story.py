@@ -21,7 +21,7 @@ from orch.leader.begin import commit_first
 from orch.leader.carry_on import reopen
 from orch.leader.opened import Ended, Opened
 from orch.leader.requests import Request
-from orch.leader.settings import Settings
+from orch.leader.settings import Settings, rules
 from orch.leader.supply import Supply
 from orch.state.law import LIVE
 from orch.state.model import WORKFLOW
@@ -168,7 +168,7 @@ class Story:
             if self.settings.durability == "relaxed":
                 self.oracle.forget(0)
         session = await self._connect(process, 1)
-        first = [ev.Created(run=RUN), *planned(self.workload.plan(), self.settings.retries)]
+        first = [ev.Created(run=RUN), *planned(self.workload.plan(), rules(self.settings))]
         return await commit_first(
             RUN,
             self.directory,
