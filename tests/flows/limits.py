@@ -1,6 +1,7 @@
 """Jobs that want more than they asked for."""
 
 import signal
+from typing import Any
 
 import orch
 
@@ -28,5 +29,5 @@ def after(value: object) -> object:
 
 @orch.workflow
 def main(isolation: str = "fork") -> list[object]:
-    how = {"isolation": isolation}
+    how: dict[str, Any] = {"isolation": isolation}
     return [after(greedy.options(**how)()), after(slow.options(**how)()), fine.options(**how)()]
