@@ -8,6 +8,7 @@ import pytest
 from support.folded import begun
 from support.handmade import created, started, write_run
 
+from orch.agent.protocol import Answer
 from orch.blockers import LONGEST, Blockers
 from orch.bus import events as ev
 from orch.cli.attempts import MOST, attempt_lines, told
@@ -180,6 +181,21 @@ def test_a_limit_of_the_run(
     assert main(["why", "2", "--store", str(tmp_path)]) == 0
     places = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  place")]
     assert places == ([words] if words else [])
+
+
+def test_what_the_agent_says_that_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ask(store: str, key: str) -> Answer:
+        asked.append((store, key))
+        return Answer(1, text="waits for cores: 1 wanted, 0 of 1 free", known=True)
+
+    monkeypatch.setattr("orch.agent.observe.ask", ask)
+    job = [ev.Added(job=1, kind="work"), ev.Planned(count=1), *started(1)[:2]]
+    assert "  place    waits for cores: 1 wanted, 0 of 1 free" in why(tmp_path, job, "1", capsys)
+    assert asked == [(str(tmp_path), "r.1.1")]
 
 
 def test_of_very_many_attempts_the_last_are_shown() -> None:
