@@ -35,6 +35,7 @@ from orch.state.status import explain
 from orch.store.blobs import blob_bytes
 from orch.store.file import FileStore
 from orch.store.layout import bundle_dir, log_dir
+from orch.store.private import open_private
 from orch.work.manifest import read_manifest
 
 _FILE = re.compile(rb"runs/[A-Za-z0-9][A-Za-z0-9._-]*/files/\d{3,}/\d+\.\d+/\d+(?=/)")
@@ -209,7 +210,10 @@ def pack(directory: Path, target: Path, name: str) -> None:
         return member
 
     try:
-        with tarfile.open(temporary, "w:gz") as archive:
+        with (
+            open(temporary, "wb", opener=open_private) as file,  # values may be confidential
+            tarfile.open(fileobj=file, mode="w:gz") as archive,
+        ):
             archive.add(directory, arcname=name, filter=plain)
         temporary.replace(target)
     except OSError as error:

@@ -149,6 +149,7 @@ def test_a_stand_alone_reproduction(store: Path, tmp_path: Path) -> None:
     before = picture(store)
     assert orch("debug", "--store", store, "--bundle", archive, "count", cwd=tmp_path).returncode == 0
     assert picture(store) == before
+    assert archive.stat().st_mode & 0o777 == 0o600
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path / "elsewhere", filter="data")
     (there,) = (tmp_path / "elsewhere").iterdir()
