@@ -33,7 +33,7 @@ from orch.calls.cache import CallCache, remove_files
 from orch.calls.place import index_stem, is_remote
 from orch.files import FileRef
 from orch.store import layout
-from orch.store.file import FileStore
+from orch.store.file import TEMPORARY, FileStore
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_file_that_was_only_passed_on(store: FileStore, env: dict[str, str]) -
     for run, value in (("a", {"in": [ref]}), ("b", f"see {ref}")):
         write(store, run, one_call(run, f"x{run}", value))
     assert [one.entry.mentions for one in everything(store, env)] == [["runs/a/files/000/5.2/0"]] * 2
-    store.delete(file.path)
+    os.rename(store.local_path(file.path), store.local_path(file.path).parent / f"{TEMPORARY}left")
     assert find(store, "a", env, call("xa")) is None
     assert find(store, "a", env, call("xb")) is None
 
@@ -331,6 +331,14 @@ def test_a_run_that_was_deleted_and_begun_again(store: FileStore, env: dict[str,
         assert (await cache.find([(1, call("x"))]))[1] is None
 
     assert using(store, "b", env, use) == []
+    assert everything(store, env) == []
+
+
+def test_calls_of_a_run_that_was_begun_again_are_forgotten(store: FileStore, env: dict[str, str]) -> None:
+    write(store, "a", one_call("a", "x"))
+    assert len(everything(store, env)) == 1
+    store.delete_tree(layout.run_dir("a"))
+    write(store, "a", one_call("a", "y")[:-1])
     assert everything(store, env) == []
 
 

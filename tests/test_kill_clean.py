@@ -16,7 +16,7 @@ from support.command import orch, running, until
 from support.handmade import created
 from support.kills import NIGHTLY, Case, agent_ends
 
-from orch.bus.events import Planned, Running
+from orch.bus.events import Planned, Running, Warned
 from orch.store.file import FileStore
 from orch.store.runs import list_runs
 
@@ -80,6 +80,7 @@ def test_killed_while_it_keeps_what_calls_need(tmp_path: Path) -> None:
     store = FileStore(first.store)
     store.create()
     wanted = cached_run(store, first.run)
+    write(store, first.run, [Warned(message="a second segment")])
     write(store, "keep", [created("keep"), Planned(count=0)])
     before = find(store, "keep", cache_in(tmp_path / "cache"), call("x"))
     assert before is not None
