@@ -11,7 +11,7 @@ from support.walk import Walk
 from orch.bus import events as ev
 from orch.state.law import JobState
 from orch.state.model import NONE
-from orch.testing.states import check, dead, difference, problems, snapshot
+from orch.testing.states import dead, difference, problems, snapshot
 
 
 @given(seed=st.integers(0, 2**32))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from orch.adapters.contract import Capacity, fits
-from orch.state.decide import Limits
+from orch.state.decide import Limits, to_stop
 from orch.state.law import JobState
 from orch.state.model import Job, State
 
@@ -20,7 +20,7 @@ def deadlock(state: State, capacity: Capacity, limits: Limits) -> str:
     """Why nothing can move any more; empty if something can, or may."""
     if state.paused or state.ending or state.stopping or not state.active or state.outcome:
         return ""
-    if state.delayed or state.surveyed or state.rewinds or state.stale or state.unwanted or state.idle:
+    if state.delayed or state.surveyed or state.rewinds or state.stale or state.unwanted or to_stop(state):
         return ""
     live = [state.jobs[job] for job in state.live]
     if not live and not state.ready:

@@ -11,8 +11,8 @@ import msgspec
 
 from orch.bus.events import JobId
 from orch.state.graph import SETTLED
-from orch.state.law import JobState
-from orch.state.model import State
+from orch.state.law import ACTIVE, JobState
+from orch.state.model import Job, State
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ def decide(state: State, limits: Limits, due: Iterable[JobId] = ()) -> Decision:
         return Decision(end=outcome(state), remove=remove)
     cancel = [state.jobs[job].key for job in (*state.stale, *state.unwanted)]
     submit = [] if state.paused else _submit(state, limits, due)
-    return Decision(submit=submit, cancel=cancel, stop=_to_stop(state), remove=remove)
+    return Decision(submit=submit, cancel=cancel, stop=to_stop(state), remove=remove)
 
 
 def _submit(state: State, limits: Limits, due: Iterable[JobId]) -> list[JobId]:
@@ -107,9 +107,12 @@ def _to_end(state: State) -> list[str]:
 
 
 def _to_stop(state: State) -> list[str]:
-    """Keys of services whose jobs have nothing below them that is not over: children first."""
+    """Keys of services whose jobs have nothing below them that is not over: children first.
+
+    One that is not up yet is let be until it is: a service that is begun always has a value.
+    """
     services = [state.jobs[service] for host in state.idle for service in state.services[host]]
-    live = [row for row in services if row.id in state.live]
+    live = [row for row in services if row.id in state.live and row.valued]
     needed = {parent for row in services if not row.told & SETTLED for parent in row.parents}
     return [row.key for row in live if row.id not in needed]
 

@@ -156,6 +156,9 @@ def ripple(state: State, first: list[Job], time: str) -> None:
     for job in todo:  # grows while it is walked
         if job.state is S.DROPPED or job.unwanted:
             continue  # all around it is dropped as well
+        if job.state is S.SKIPPED and not job.doomed:
+            job.because = WORKFLOW
+            move(state, job, WAITING, time)
         if job.told:  # what is not true any more is taken back first, while those who were told are still known
             _tell(state, job, _to_tell(job), todo)
         _advance(state, job, todo, time)
@@ -168,9 +171,6 @@ def ripple(state: State, first: list[Job], time: str) -> None:
 
 def _advance(state: State, job: Job, todo: list[Job], time: str) -> None:
     """What follows from a job's own counts."""
-    if job.state is S.SKIPPED and not job.doomed:
-        job.because = WORKFLOW
-        move(state, job, WAITING, time)
     if job.state is WAITING:
         if job.doomed:
             job.because = job.because or find_cause(state, job)

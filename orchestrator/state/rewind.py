@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orch.bus.events import JobId
-from orch.state.graph import IllegalTransition, move
+from orch.state.graph import VALUELESS, IllegalTransition, move
 from orch.state.law import JobState
 from orch.state.model import NONE, WORKFLOW, Job, State
 
@@ -36,8 +36,10 @@ def rewind(state: State, checkpoint: Job, time: str) -> list[Job]:
             _cut(state, row, time)
     _forget_successors(state, checkpoint)
     checkpoint.charged += 1
-    checkpoint.missing = len(live)
-    move(state, checkpoint, S.WAITING if live else S.READY, time)
+    gone = [service for service in map(state.jobs.__getitem__, checkpoint.needs) if not service.valued]
+    checkpoint.missing = len(live) + len(gone)
+    checkpoint.doomed = sum(bool(service.told & VALUELESS) for service in gone)
+    move(state, checkpoint, S.WAITING if checkpoint.missing else S.READY, time)
     return [checkpoint]
 
 
