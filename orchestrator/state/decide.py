@@ -106,15 +106,20 @@ def _to_end(state: State) -> list[str]:
     return [row.key for row in live if row.id not in needed]
 
 
-def _to_stop(state: State) -> list[str]:
-    """Keys of services whose jobs have nothing below them that is not over: children first.
+def to_stop(state: State) -> list[str]:
+    """Keys of services that nobody needs any more: children first.
 
-    One that is not up yet is let be until it is: a service that is begun always has a value.
+    All below the job of such a service is over, and so are jobs elsewhere that take its credentials. One that is not up
+    yet is let be until it is: a service that is begun always has a value.
     """
     services = [state.jobs[service] for host in state.idle for service in state.services[host]]
     live = [row for row in services if row.id in state.live and row.valued]
     needed = {parent for row in services if not row.told & SETTLED for parent in row.parents}
-    return [row.key for row in live if row.id not in needed]
+    return [row.key for row in live if row.id not in needed and not _is_used(state, row)]
+
+
+def _is_used(state: State, service: Job) -> bool:
+    return any(state.jobs[user].state in ACTIVE for user in reversed(service.users))  # the last is mostly the last one
 
 
 def outcome(state: State) -> str:
