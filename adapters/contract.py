@@ -19,6 +19,9 @@ from orch.bus.events import Accelerator, Resources
 from orch.environment import abroad
 from orch.sizes import format_size
 
+IN_PROCESS = "inprocess"
+"""The adapter that runs jobs in the leader's own process; then the workflow is planned there, too."""
+
 
 class Queued(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", tag="queued", gc=False):
     """The batch system has the attempt, under the name `id`."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from orch.adapters.contract import Capacity, Finished, Queued, RunInfo, Started, Unknown, Update
+from orch.adapters.contract import IN_PROCESS, Capacity, Finished, Queued, RunInfo, Started, Unknown, Update
 from orch.agent.outcomes import utc_now
 from orch.agent.paths import agent_directory, host_name, runtime_directory
 from orch.agent.totals import host_totals
@@ -30,8 +30,6 @@ from orch.work.spares import KEPT
 
 if TYPE_CHECKING:
     from orch.work.foreground import Foreground
-
-NAME = "inprocess"
 
 PATIENCE = 1.0
 """Seconds in which a leader acknowledges an outcome; the next attempt waits for that, so that the log has it."""
@@ -46,7 +44,7 @@ _BREATH = 0.005
 class InProcessAdapter:
     """Runs attempts in this process."""
 
-    name = NAME
+    name = IN_PROCESS
 
     async def open(self, info: RunInfo) -> InProcessSession:
         """Connect a run, once what an earlier leader's attempts have deferred is done. Raises `AdapterError`."""
@@ -67,7 +65,7 @@ class InProcessSession:
         if base:
             os.makedirs(base, mode=0o700, exist_ok=True)
         self._directory = tempfile.mkdtemp(prefix="orch-inprocess-", dir=base)
-        self._deferred = os.path.join(agent_directory(info.store), NAME, info.run)
+        self._deferred = os.path.join(agent_directory(info.store), IN_PROCESS, info.run)
         self._foreground: Foreground | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Attempt] = deque()
@@ -192,6 +190,9 @@ class InProcessSession:
             await asyncio.to_thread(thread.join, GRACE)
         if self._foreground is not None:
             self._foreground.close()
+        from orch.work.foreground import forget  # the planner may have loaded the workflow, if nothing else did
+
+        forget(self._info.run)
         shutil.rmtree(self._directory, ignore_errors=True)
         with contextlib.suppress(OSError):  # there is none, or something is left to be done
             os.rmdir(self._deferred)

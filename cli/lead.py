@@ -15,10 +15,10 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from orch.adapters.contract import IN_PROCESS
 from orch.api import Orchestrator, Run
 from orch.cli.common import collect_again, complain, say
 from orch.cli.progress import Progress, summary_line
-from orch.cli.settings import IN_PROCESS
 from orch.errors import OrchError, RunFailed
 from orch.hints import store_option
 from orch.store.file import FileStore

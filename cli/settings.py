@@ -14,10 +14,6 @@ from orch.cli.parser import words
 from orch.cli.usage import UsageError
 from orch.config import DEFAULT, NAMED, SETTINGS, Setting, find_settings
 
-IN_PROCESS = "inprocess"
-"""The adapter that runs jobs in the leader's own process."""
-
-
 # How the run shows itself.
 
 Out = Annotated[
@@ -140,6 +136,8 @@ def everywhere(given: Given) -> Given:
 
 def in_process(given: Given) -> Given:
     """The settings of a run in this process: the code is read from where it is, so that breakpoints in it count."""
+    from orch.adapters.contract import IN_PROCESS
+
     if "adapter" in given and given["adapter"] != {"adapter": IN_PROCESS}:
         raise UsageError("--in-process has an adapter of its own: give no --adapter")
     if given.get("deploy") == {"deploy": True}:
@@ -149,6 +147,7 @@ def in_process(given: Given) -> Given:
 
 def check_work_dir(given: Given) -> None:
     """Can the work directory be used? Asked where this host is to use it. Raises `UserError`."""
+    from orch.adapters.contract import IN_PROCESS
     from orch.cli.export import check_directory
 
     if given.get("adapter", {"adapter": "local"})["adapter"] not in ("local", IN_PROCESS):

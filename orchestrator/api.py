@@ -15,7 +15,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from orch.adapters.contract import Adapter
+from orch.adapters.contract import IN_PROCESS, Adapter
 from orch.bus import events as ev
 from orch.bus.topic import Topic
 from orch.errors import NoSuchJob, OrchError, RunCancelled, RunFailed, RunStopped, UserError
@@ -57,6 +57,8 @@ class Orchestrator:
         self.store: FileStore = open_store(store)
         self._adapter_given = adapter
         name = adapter if isinstance(adapter, str) else adapter.name
+        if name == IN_PROCESS:  # breakpoints are in the files themselves, and not in copies
+            settings.setdefault("deploy", False)
         self._settings = make_settings(adapter=name, set_env=list(set_env or ()), **settings)
         self._environment = {**os.environ, **(set_env or {})}
         self._adapters: dict[str, Adapter] = {}

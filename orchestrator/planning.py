@@ -148,7 +148,7 @@ class PlannerHere:
         inherited.update(self._environment)
         request = MakePlan(place, run, None if argv is None else list(argv), arguments)
         with interruptible(), no_loop(), variables(self._environment):
-            return make_plan(load_here(self._bundle), request)
+            return make_plan(load_here(self._bundle, run), request)
 
 
 @contextlib.asynccontextmanager

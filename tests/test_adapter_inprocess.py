@@ -11,6 +11,7 @@ import pty
 import select
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -65,7 +66,7 @@ async def main(n: int = 3):
 """
 
 
-def run(place: Path, text: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+def run(place: Path, text: str, *args: str, **env: Any) -> subprocess.CompletedProcess[str]:
     """`orch run --in-process` of a workflow."""
     (place / "wf.py").write_text(text)
     return orch("run", "--in-process", "--run-id", "r", *args, "wf.py", cwd=place, **env)
@@ -225,7 +226,7 @@ def main():
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_ends_the_run_which_can_be_carried_on(tmp_path: Path, number: str, code: int) -> None:
     """Also of a job that never gives the loop a chance; the leader's own ways to end are the same as elsewhere."""
-    env = {"NUMBER": number, "MARKS": str(tmp_path / "mark")}
+    env: dict[str, Any] = {"NUMBER": number, "MARKS": str(tmp_path / "mark")}
     done = run(tmp_path, STOPPING, **env)
     assert done.returncode == code, done.stderr
     assert "orch replay r --restart" in done.stderr
@@ -236,7 +237,7 @@ def test_a_signal_ends_the_run_which_can_be_carried_on(tmp_path: Path, number: s
 
 async def test_a_leader_that_was_killed_is_succeeded(tmp_path: Path) -> None:
     (tmp_path / "wf.py").write_text(STOPPING)
-    env = {"NUMBER": "SIGSTOP", "MARKS": str(tmp_path / "mark")}
+    env: dict[str, Any] = {"NUMBER": "SIGSTOP", "MARKS": str(tmp_path / "mark")}
     with running("run", "--in-process", "--run-id", "r", "wf.py", cwd=tmp_path, **env) as leader:
         await until(log_directory(tmp_path / ".orch", "r"), lambda event: isinstance(event, Running) and event.job == 2)
         while not (tmp_path / "mark").exists():
@@ -314,6 +315,41 @@ def test_in_a_thread_without_signals(tmp_path: Path) -> None:
     thread.start()
     thread.join(60)
     assert len(found) == 1
+
+
+SCRIPT = """
+import asyncio, dataclasses, sys
+import orch
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+@orch.job
+def move(point):
+    assert isinstance(point, Point)
+    return Point(point.x + 1)
+
+@orch.workflow
+def main(x: int):
+    return move(move(Point(x)))
+
+async def loop(**settings):
+    return orch.run(main, 6, settings=settings)
+
+if __name__ == "__main__":
+    print(orch.run(main, 5, settings={"adapter": "inprocess"}))
+    print(orch.run(main, 5, settings={"adapter": "inprocess", "deploy": True}))
+    print(asyncio.run(loop(adapter="inprocess")))
+    print(orch.run(main, 5))
+"""
+
+
+def test_several_runs_of_one_script(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["Point(x=7)", "Point(x=7)", "Point(x=8)", "Point(x=7)"]
 
 
 async def test_jobs_may_run_loops_of_their_own() -> None:
@@ -413,7 +449,7 @@ async def test_what_waits_can_be_cancelled(view: View) -> None:
     assert (await view.outcome(second)).reason is Reason.KILLED
     assert (await view.outcome(first)).reason is Reason.FINISHED
     await view.session.cancel(["unheard.1.1"])
-    assert await view.until(lambda update: update == Unknown("unheard.1.1"))
+    await view.until(lambda update: update == Unknown("unheard.1.1"))
 
 
 async def test_where_attempts_stand(view: View) -> None:
@@ -423,7 +459,7 @@ async def test_where_attempts_stand(view: View) -> None:
     await view.submit(done, waiting, waiting, unwanted)  # again: harmless
     view.updates.clear()
     await view.session.find([done.key, waiting.key, "unheard.1.1"], ask=3)
-    assert await view.until(lambda update: update == Unknown("unheard.1.1", 3))
+    await view.until(lambda update: update == Unknown("unheard.1.1", 3))
     assert isinstance(await view.standing(done), Finished)
     assert isinstance(await view.standing(waiting), Queued)
     assert (await view.outcome(unwanted)).reason is Reason.KILLED
@@ -453,7 +489,7 @@ async def test_a_service_runs_beside(view: View, tmp_path: Path) -> None:
     view.updates.clear()
     await view.session.find([service.key])
     assert isinstance(await view.standing(service), Started)
-    assert await view.until(is_up)
+    await view.until(is_up)
     await view.session.stop_services([service.key, service.key, "unheard.1.1"])
     assert (await view.outcome(service)).reason is Reason.FINISHED
     assert (tmp_path / "stopped").exists()

@@ -16,7 +16,7 @@ from typing import Any
 
 import anyio
 
-from orch.adapters.contract import Adapter, RunInfo, Session, fits
+from orch.adapters.contract import IN_PROCESS, Adapter, RunInfo, Session, fits
 from orch.attempt import Place, Plan
 from orch.bundle import Bundle, Source, freeze
 from orch.bus import events as ev
@@ -37,9 +37,6 @@ from orch.store import layout
 from orch.store.file import FileStore
 from orch.store.private import exposed
 from orch.store.runs import check_run_id, new_run_id
-
-IN_PROCESS = "inprocess"
-"""The adapter that runs jobs in this process, where the workflow is planned, too."""
 
 MOST_SHOWN = 200
 """Characters of an argument that are kept for people."""

@@ -43,7 +43,7 @@ DEFERRED_SECONDS = 300.0
 """What an attempt has deferred to its end may take so long."""
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_loaded: dict[str, LoadedWorkflow] = {}
+_loaded: dict[tuple[str, str], LoadedWorkflow] = {}
 
 
 class Interrupted(Exception):
@@ -98,7 +98,7 @@ class Foreground:
         if not attempt.bundle:
             return None
         try:
-            load_here(os.path.join(self.place.store, layout.bundle_dir(attempt.bundle)))
+            load_here(os.path.join(self.place.store, layout.bundle_dir(attempt.bundle)), attempt.run)
         except OrchError as error:
             return Outcome(key=attempt.key, reason=Reason.FAILED, message=str(error), host=self.place.host)
         return None
@@ -170,11 +170,23 @@ class Foreground:
         return stream.blob(self._store, path)
 
 
-def load_here(bundle: str) -> LoadedWorkflow:
-    """Import the workflow in that directory into this process, once. Raises `WorkflowError`."""
-    if bundle not in _loaded:
-        _loaded[bundle] = load(bundle)
-    return _loaded[bundle]
+def load_here(bundle: str, run: str) -> LoadedWorkflow:
+    """Import the workflow in that directory into this process, once a run. Raises `WorkflowError`.
+
+    Pickles name modules: of several runs in one process, the one that works now has its own where they look.
+    """
+    found = _loaded.get((run, bundle))
+    if found is None:
+        found = _loaded[run, bundle] = load(bundle)
+    if found.module is not None:
+        sys.modules[found.module.__name__] = found.module
+    return found
+
+
+def forget(run: str) -> None:
+    """The run is over in this process."""
+    for key in [key for key in _loaded if key[0] == run]:
+        del _loaded[key]
 
 
 def make_deferred(path: os.PathLike[str], store: str, environment: Mapping[str, str], output: int) -> None:
