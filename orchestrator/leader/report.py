@@ -28,7 +28,9 @@ def failure_report(store: FileStore, state: State, fetch: Fetch) -> str:
     run = state.created.run
     failed = [state.jobs[job] for job in state.failed]
     skipped = state.counts[JobState.SKIPPED]
-    head = f"run {run} failed: {_count(len(failed), 'job')} failed"
+    head = f"run {run} failed"
+    if failed or not state.abandoned:
+        head += f": {_count(len(failed), 'job')} failed"
     if skipped:
         head += f", {_count(skipped, 'job')} skipped because they need what failed"
     alike = _alike(store, failed, fetch)
