@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.agents import Lab, Signal, View
-from support.chained import chain, fails, first, makes, plus
+from support.chained import chain, fails, first, makes, pass_on, plus
 
 from orch.adapters.contract import Finished, Queued, Started, Unknown, Update
 from orch.attempt import Attempt, Reason, Value
@@ -187,3 +187,28 @@ async def test_a_link_whose_predecessor_is_gone_is_an_attempt_like_any_other(vie
 
 def _renamed(attempt: Attempt, key: str) -> Attempt:
     return msgspec.structs.replace(attempt, key=key)
+
+
+async def test_a_leader_hears_of_what_came_before_a_link_first(
+    lab: Lab, view: View, gate: Gate, tmp_path: Path
+) -> None:
+    """Also of what ended while nobody led, and although it asks for the link first."""
+    held, said = Signal(tmp_path / "second held"), Signal(tmp_path / "second said")
+    before, after = view.python(pass_on, *gate.names), view.python(pass_on, said.path, held.path)
+    last = view.shell("true")
+    links = [before, msgspec.structs.replace(after, after=before.key), msgspec.structs.replace(last, after=after.key)]
+    await view.submit(*links)
+    await gate.said.wait()
+    await view.close()
+    gate.open()
+    await said.wait()
+    following = await lab.open(epoch=2, find=False)
+    Path(held.path).write_bytes(b".")
+    await following.outcome(last, acknowledge=False)
+    assert list(dict.fromkeys(order(following, Finished))) == [each.key for each in links]
+    following.updates.clear()
+    await following.session.find([each.key for each in reversed(links)])
+    await following.outcome(last)
+    assert order(following, Finished) == [each.key for each in links]
+    held.close()
+    said.close()

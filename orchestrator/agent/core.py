@@ -271,7 +271,8 @@ class Agent:
         for key in [*run.tasks, *run.kept]:
             if key not in wanted:
                 self._drop(run, key)
-        for key in keys:
+        known = {key: place for place, key in enumerate([*run.kept, *run.tasks])}
+        for key in sorted(keys, key=lambda key: known.get(key, len(known))):  # a link comes after what it follows
             if key in run.tasks:
                 run.tasks[key].unwanted = False
             self._tell(run, *(self._standings(run, key) or [Unknown(key, ask)]))
@@ -289,8 +290,10 @@ class Agent:
             self._acknowledge(run, [key])
 
     def _standings(self, run: Run, key: str) -> list[Update]:
-        """Where an attempt stands, and of a service its credentials; nothing if nobody has heard of it."""
+        """What to tell the leader of an attempt; nothing if it is not known. Of a service, its credentials too."""
         standing = self._standing(run, key)
+        if isinstance(standing, Finished) and key in run.tasks:
+            run.tasks[key].heard = run.connection
         up = run.tasks[key].up if isinstance(standing, Started) else None
         return [each for each in (standing, up) if each is not None]
 
@@ -334,7 +337,7 @@ class Agent:
         self._parts.running()
         if task.attempt.form != "pool":
             self._journal.stage(Begun(task.key, task.pid, self._parts.boottime()))
-        self._tell(task.run, self._started(task))
+        self._tell_in_order(task, self._started(task))
 
     def _started(self, task: Task) -> Started:
         return Started(task.key, self._parts.host, task.pid, task.since, str(task.pid))
@@ -352,7 +355,8 @@ class Agent:
         if task.unwanted:
             self._acknowledge(run, [task.key])
         else:
-            self._tell(run, Finished(task.key, outcome))
+            self._tell_in_order(task, Finished(task.key, outcome))
+            task.heard = run.connection
         self._go_on(task, outcome)
         if run.connection is None:
             self._sync = True
@@ -377,6 +381,17 @@ class Agent:
             if tell:
                 self._tell(run, Unknown(each.key))
         self._journal.stage(Acknowledged([each.key for each in links]))
+
+    def _tell_in_order(self, task: Task, update: Update) -> None:
+        """Tell of a link of a chain after the ends of those before it, if this leader has not heard of them."""
+        run, unheard = task.run, []
+        before = run.tasks.get(task.attempt.after)
+        while before is not None and before.outcome is not None and before.heard is not run.connection:
+            unheard.append(before)
+            before = run.tasks.get(before.attempt.after)
+        for each in reversed(unheard):
+            self._tell(run, *self._standings(run, each.key))
+        self._tell(run, update)
 
     def _tell(self, run: Run, *updates: Update) -> None:
         if run.connection is not None:

@@ -101,6 +101,7 @@ class Task:
     left_behind: bool = False  # processes of it outlived its own
     outcome: Outcome | None = None
     unwanted: bool = False  # nobody will ask for its outcome
+    heard: Connection | None = None  # the last that was told of its end
 
     @property
     def key(self) -> str:

@@ -137,6 +137,7 @@ class Leader:
             tasks.start_soon(self._listen, self._session.updates())
             await self._find(sorted(self._unsettled))
             self._look_up(list(self.state.surveyed.items()))
+            self._remove_again(tasks)
             if not self._unsettled:
                 self._inbox.put([])
             try:
@@ -144,6 +145,13 @@ class Leader:
                     pass
             finally:
                 tasks.cancel_scope.cancel()
+
+    def _remove_again(self, tasks: anyio.abc.TaskGroup) -> None:
+        """What was to be deleted when the last leader died may be there still."""
+        if self._calls is not None and self.state.removed:
+            events = map(self._log.fetch, self.state.removed)
+            files = [file for event in events if isinstance(event, ev.Removed) for file in event.files]
+            tasks.start_soon(self._tidy, self._calls, [], files)
 
     def _next_look(self) -> float | None:
         """When there is something to do although nothing has come."""
@@ -188,6 +196,8 @@ class Leader:
                 self._stage(turn, [ev.Warned(message=item.text)])
             else:
                 self._learn(turn, item)
+        # Of a link that has become void, the adapter says nothing any more.
+        self._unsettled = {key for key in self._unsettled if live_row(self.state, key) is not None}
         if not self._unsettled:
             self._decide(turn)
         with anyio.CancelScope(shield=True):  # half a turn is worse than a late cancellation
@@ -395,12 +405,16 @@ class Leader:
             self._tasks.start_soon(self._tidy, self._calls, called, turn.remove)
 
     async def _tidy(self, calls: Cache, called: list[ev.JobId], files: list[str]) -> None:
-        """Tell the call cache what it has to offer now; only then it knows which of the files it must not delete."""
-        if called:
-            await calls.learn([self._lesson(job) for job in called])
-        if files:
-            with contextlib.suppress(StoreError):  # what stays goes with the run
-                await calls.remove(files)
+        """Tell the call cache what it has to offer now; only then it knows which of the files it must not delete.
+
+        Shielded: it may be under way when the last turn is over, and nobody comes back to it.
+        """
+        with anyio.CancelScope(shield=True):
+            if called:
+                await calls.learn([self._lesson(job) for job in called])
+            if files:
+                with contextlib.suppress(StoreError):  # what stays goes with the run
+                    await calls.remove(files)
 
     def _lesson(self, job: ev.JobId) -> Learned:
         row = self.state.jobs[job]

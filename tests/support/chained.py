@@ -14,7 +14,7 @@ from support.attempts import gather
 from support.jobs import touch
 
 
-def _pass(said: str, held: str) -> None:
+def pass_on(said: str, held: str) -> None:
     """Say that we are here, and wait for a byte in the pipe `held`."""
     touch(said)
     descriptor = os.open(held, os.O_RDONLY)
@@ -25,7 +25,7 @@ def _pass(said: str, held: str) -> None:
 @orch.job
 def first(said: str, held: str, value: int) -> int:
     """Say that it runs, wait until it may go on, and give `value`."""
-    _pass(said, held)
+    pass_on(said, held)
     return value
 
 
@@ -37,13 +37,13 @@ def plus(number: int, more: int) -> int:
 
 @orch.job
 def fails(said: str, held: str) -> int:
-    _pass(said, held)
+    pass_on(said, held)
     raise ValueError("no")
 
 
 @orch.job
 def makes(said: str, held: str) -> Any:
-    _pass(said, held)
+    pass_on(said, held)
     return plus(1, 2)
 
 
