@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 from flows import brief, cached
+from support.calls import cache_in, everything
 from support.command import log_directory, orch
 from support.kills import SABOTEUR, agent_ends
 
@@ -82,6 +85,20 @@ def test_an_index_that_was_lost_is_read_from_the_logs(place: Place) -> None:
     shutil.rmtree(place.index)
     assert place.run("b") == VALUE
     assert place.ran() == {"read": 1}
+
+
+def test_what_a_leader_tells_is_what_its_log_says(place: Place) -> None:
+    place.run("a")
+    told = index_of(place.index)
+    assert told
+    assert everything(FileStore(place.store), cache_in(place.path / "another"))
+    assert set(told) <= set(index_of(place.path / "another"))  # what is told last may be cut off, and is read then
+
+
+def index_of(place: Path) -> list[tuple[object, ...]]:
+    """What is in an index, without bringing it up to date."""
+    with contextlib.closing(sqlite3.connect(next(place.rglob("*.sqlite")))) as database:
+        return database.execute("SELECT run, job, digest, kind, time, entry FROM calls ORDER BY run, job").fetchall()
 
 
 def test_runs_that_were_deleted_are_remembered(place: Place) -> None:

@@ -65,6 +65,17 @@ def mentioned(pickled: bytes) -> set[str]:
     return {found.decode() for found in _PLACE.findall(pickled)}
 
 
+def in_order(values: list[Kept]) -> list[Kept]:
+    """The same values in the order in which they are met from the first on: whoever put them together."""
+    order, places = [0], {0: 0}
+    for k in order:  # which grows meanwhile
+        for ref in values[k].refs:
+            if ref not in places:
+                places[ref] = len(order)
+                order.append(ref)
+    return [msgspec.structs.replace(values[k], refs=[places[ref] for ref in values[k].refs]) for k in order]
+
+
 def other_mentions(pickles: Iterable[bytes], files: Iterable[StoredFile]) -> list[str]:
     """Those named in these values that are none of `files`, in order."""
     found: set[str] = set().union(*map(mentioned, pickles))

@@ -19,7 +19,7 @@ from orch.bus.reader import read
 from orch.bus.segment import epochs, segment_name
 from orch.calls.ledger import Ledger
 from orch.calls.present import missing
-from orch.calls.record import FORMAT, Entry, Remains, other_mentions
+from orch.calls.record import FORMAT, Entry, Remains, in_order, other_mentions
 from orch.errors import LogDamaged, OrchError, StoreError
 from orch.history import EventReader
 from orch.store.blobs import blob_bytes
@@ -106,11 +106,16 @@ def _in_log(directory: Path, run: str) -> Iterator[Entry]:
 
 
 def complete(store: FileStore, entry: Entry) -> Entry | None:
-    """The entry with its `mentions`; None if something of it is not there any more. Raises `StoreError`."""
+    """The entry, in order, with its `mentions`; None if something of it is not there any more. Raises `StoreError`."""
     if missing(store, entry):
         return None
     pickles = [blob_bytes(store, kept.value) for kept in entry.values]
-    found = msgspec.structs.replace(entry, mentions=other_mentions(pickles, entry.files))
+    found = msgspec.structs.replace(
+        entry,
+        values=in_order(entry.values),
+        files=sorted(entry.files, key=lambda file: file.path),
+        mentions=other_mentions(pickles, entry.files),
+    )
     return None if missing(store, found) else found
 
 
