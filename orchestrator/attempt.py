@@ -148,7 +148,7 @@ class NewJob(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retries: int = -1  # -1: the run's default
     retry: Retry = Retry()
     checkpoint: bool = False
-    cache: bool = False
+    cache: bool | None = None  # None: the run's setting says
     version: str = ""
     priority: int = 0
     local: bool = False

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orch.attempt import NewJob, Outcome, Reason
-from orch.state.react import consistent
+from orch.state.policy import Rules
+from orch.state.react import added, consistent
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,16 @@ def test_an_outcome_of_ours_is_consistent() -> None:
 def test_new_jobs_may_stand_in_any_order() -> None:
     jobs = [NewJob(kind="a", needs=[2, 1]), NewJob(kind="b", needs=[2]), NewJob(kind="c")]
     assert consistent(Outcome(key="r.1.1", reason=Reason.FINISHED, refs=[0], jobs=jobs))
+
+
+@pytest.mark.parametrize(
+    ("said", "setting", "cached"),
+    [
+        (None, "marked", False), (None, "all", True), (None, "off", False), (True, "marked", True), (True, "off", False),
+        (False, "all", False), (False, "marked", False),
+    ],
+)  # fmt: skip
+def test_which_jobs_may_take_earlier_values(said: bool | None, setting: str, cached: bool) -> None:
+    """The job's own word counts before the run's, but for a run that wants none."""
+    (job,) = added([NewJob(kind="job", cache=said)], 1, 0, 0, Rules(cache=setting))
+    assert job.cache is cached

@@ -168,7 +168,7 @@ def _settings(options: Options) -> dict[str, Any]:
         "retries": options.retries,
         "retry": options.retry,
         "checkpoint": options.checkpoint,
-        "cache": options.cache if options.cache is not None else bool(options.version),
+        "cache": True if options.cache is None and options.version else options.cache,
         "version": options.version,
         "priority": options.priority,
         "local": options.local,

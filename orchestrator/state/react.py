@@ -305,7 +305,7 @@ def added(jobs: list[NewJob], base: int, by: int, attempt: int, rules: Rules) ->
 def _may_be_reused(job: NewJob, rules: Rules) -> bool:
     if job.form in ("service", "group") or rules.cache == "off":
         return False
-    return job.cache or rules.cache == "all"
+    return rules.cache == "all" if job.cache is None else job.cache
 
 
 def filled(resources: ev.Resources, rules: Rules) -> ev.Resources:
