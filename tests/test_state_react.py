@@ -36,8 +36,8 @@ def test_new_jobs_may_stand_in_any_order() -> None:
 @pytest.mark.parametrize(
     ("said", "setting", "cached"),
     [
-        (None, "marked", False), (None, "all", True), (None, "off", False), (True, "marked", True), (True, "off", False),
-        (False, "all", False), (False, "marked", False),
+        (None, "marked", False), (None, "all", True), (None, "off", False), (True, "marked", True),
+        (True, "off", False), (False, "all", False), (False, "marked", False),
     ],
 )  # fmt: skip
 def test_which_jobs_may_take_earlier_values(said: bool | None, setting: str, cached: bool) -> None:
