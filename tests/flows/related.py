@@ -288,7 +288,7 @@ def mistaken_inside() -> Any:
 # Many -----------------------------------------------------------------------------------------------------------------
 
 
-@orch.job(isolation="pool", cores=0.01)
+@orch.job(isolation="pool", cores=0.5)
 def leaf(index: int) -> int:
     return index
 
@@ -320,7 +320,7 @@ def deep(jobs: int) -> Any:
     return last
 
 
-@orch.job(isolation="pool", cores=0.01)
+@orch.job(isolation="pool", cores=0.5)
 def down(left: int) -> Any:
     """Each made by the one before."""
     if left:
