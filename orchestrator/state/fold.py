@@ -200,6 +200,7 @@ def _ended(state: State, event: ev.Ended) -> None:
 
 def _closed(state: State, event: ev.Closed) -> None:
     state.closed = event.reason
+    state.removed = []
 
 
 # New jobs --------------------------------------------------------------------------------------------------------
@@ -490,6 +491,7 @@ def _rewound(state: State, event: ev.Rewound) -> None:
 def _removed(state: State, event: ev.Removed) -> None:
     state.keeping.pop(event.job, None)
     state.removable.pop(event.job, None)
+    state.removed.append(event.seq)
 
 
 HANDLERS: dict[type[ev.Event], Callable[[State, Any], None]] = {

@@ -46,6 +46,7 @@ class Case:
     place: Path
     run: str
     seconds: float = 0.0
+    flow: Path = FLOW
 
     @property
     def store(self) -> Path:
@@ -67,7 +68,11 @@ class Case:
         """A command line that begins the run."""
         self.counts.mkdir(parents=True, exist_ok=True)
         own = ["--quiet", "--run-id", self.run, "--store", str(self.store), *options]
-        return ["run", *own, str(FLOW), "--where", str(self.counts), "--seconds", str(self.seconds)]
+        return ["run", *own, str(self.flow), "--where", str(self.counts), *self.arguments()]
+
+    def arguments(self) -> list[str]:
+        """More of the flow's own options."""
+        return ["--seconds", str(self.seconds)]
 
     def carry_on(self, *options: str) -> list[str]:
         """A command line that carries it on."""
@@ -125,7 +130,7 @@ class Case:
         check_state(state)
         assert state.outcome == "succeeded"
         assert {row.state for row in state.jobs.values()} == {JobState.DONE}
-        self._check_leftovers(events)
+        self.check_leftovers(events)
 
     def check_bodies(self, events: list[Event]) -> None:
         """Each body ran to its end; and again only where the log says that the attempt was lost, or killed."""
@@ -137,7 +142,8 @@ class Case:
         more = Counter({kind: sum(ran[name] - 1 for name in names) for kind, names in mixed.KINDS.items()})
         assert more <= again, f"ran again: {more}; the log has: {again}"
 
-    def _check_leftovers(self, events: list[Event]) -> None:
+    def check_leftovers(self, events: list[Event]) -> None:
+        """Neither scratch directories nor processes."""
         keys = {f"{self.run}.{event.job}.{event.attempt}" for event in events if isinstance(event, Running)}
         runtime = Path(paths.read_pointer(str(self.store)))
         scratch = set(os.listdir(runtime / "scratch")) if runtime.is_dir() else set()
