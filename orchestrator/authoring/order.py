@@ -5,7 +5,8 @@ What has to come after what is a graph of its own, with up to four moments for e
     BODY   its body has run, its value is known      after what it needs, its parents' UP, the OVER of what it follows
     UP     its services are up, children may start   after its BODY, and its services' BODY
     OVER   all below its children is over            after its UP, and the DONE of its children
-    DONE   all that follows from it is over          after its OVER, and the DONE of its follow-ons
+    DONE   all that follows from it is over          after its OVER, the DONE of its follow-ons, and the BODY of all
+                                                     that take the credentials of its services, wherever they are
 
 A moment that has nothing of its own is the one before it. `MAKER` is in the graph like any job: whoever makes the jobs,
 whose children are all that have no other place. Of those, the ones that come before its first service in the list, and
@@ -86,8 +87,13 @@ class _Order:
         self._children: dict[int, list[int]] = defaultdict(list)
         self._follow_ons: dict[int, list[int]] = defaultdict(list)
         self._services: dict[int, list[int]] = defaultdict(list)
+        self._users: dict[int, list[int]] = defaultdict(list)  # of its services
         for number, job in enumerate(jobs):
             self._enter(number, job)
+            for need in job.needs:
+                host = jobs[need].serves
+                if host is not None:
+                    self._users[host].append(number)
 
     def _enter(self, number: int, job: NewJob) -> None:
         if job.serves is not None:
@@ -107,7 +113,7 @@ class _Order:
         return (number, OVER) if number in self._children else self._up(number)
 
     def _done(self, number: int) -> Moment:
-        return (number, DONE) if number in self._follow_ons else self._over(number)
+        return (number, DONE) if number in self._follow_ons or number in self._users else self._over(number)
 
     def _after(self, moment: Moment) -> Iterator[tuple[Moment, str]]:
         """The moments that this one comes directly after, each with the relation that is the reason."""
@@ -121,6 +127,7 @@ class _Order:
         elif kind == DONE:
             yield self._over(number), ""
             yield from ((self._done(one), "follow-on") for one in self._follow_ons[number])
+            yield from (((user, BODY), "user of a service") for user in self._users[number])
         elif number != MAKER:
             yield from self._before_body(number, self._jobs[number])
 

@@ -15,10 +15,10 @@ WANTED = Blob(data=b"{}", size=2)
 TRIES = 30
 
 
-def random_jobs(chance: random.Random, most: int) -> list[NewJob]:
-    """Up to `most` jobs of one attempt: children, follow-ons, groups, services, checkpoints, surveys, priorities."""
+def random_jobs(chance: random.Random, most: int, *, least: int = 0) -> list[NewJob]:
+    """From `least` up to `most` jobs of one attempt: with children, follow-ons, groups, services, checkpoints, surveys."""
     for _ in range(TRIES):
-        jobs = _jobs(chance, chance.randint(0, most))
+        jobs = _jobs(chance, chance.randint(min(least, most), most))
         try:
             check_order(jobs, "the maker")
         except GraphError:
