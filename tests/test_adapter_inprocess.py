@@ -26,6 +26,7 @@ from orch.adapters.contract import Finished, Queued, Started, Unknown, Update, f
 from orch.adapters.inprocess import InProcessAdapter
 from orch.adapters.registry import make_adapter
 from orch.attempt import Note, Reason
+from orch.bundle import Source
 from orch.bus.events import Resources, Running
 from orch.work.context import context
 from orch.work.foreground import Interrupted, interruptible, no_loop
@@ -352,6 +353,19 @@ def test_several_runs_of_one_script(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["Point(x=7)", "Point(x=7)", "Point(x=8)", "Point(x=7)"]
 
 
+async def test_runs_at_once_of_files_with_the_same_name(tmp_path: Path) -> None:
+    text = "import orch\n@orch.job\ndef NAME(x):\n    return 'NAME', x\n"
+    text += "@orch.workflow\ndef main():\n    return [NAME(x) for x in range(3)]\n"
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "wf.py").write_text(text.replace("NAME", name))
+    async with api.Orchestrator(tmp_path / "s", "inprocess") as orchestrator:
+        sources = [Source.file(str(tmp_path / name / "wf.py"), deploy=False) for name in "ab"]
+        runs = [await orchestrator.start(source, run_id=f"r{number}") for number, source in enumerate(sources)]
+        results = [await run.result() for run in runs]
+    assert results == [[(name, x) for x in range(3)] for name in "ab"]
+
+
 async def test_jobs_may_run_loops_of_their_own() -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     with no_loop():
@@ -467,14 +481,19 @@ async def test_where_attempts_stand(view: View) -> None:
 
 
 async def test_the_next_waits_until_the_one_before_is_written_down(view: View, tmp_path: Path) -> None:
-    first, second = view.python(print_and_add, 1, 2), view.python(stay, str(tmp_path / "mark"))
+    written = tmp_path / "written"
+    first, second = view.python(print_and_add, 1, 2), view.python(os.path.exists, str(written))
     await view.submit(first, second)
     await view.outcome(first, acknowledge=False)
-    await asyncio.sleep(0.02)
-    assert not (tmp_path / "mark").exists()
-    await view.session.acknowledge([first.key])
-    await view.outcome(second)
-    assert (tmp_path / "mark").exists()
+
+    async def acknowledge() -> None:
+        written.touch()
+        await view.session.acknowledge([first.key])
+
+    async with asyncio.TaskGroup() as tasks:
+        later = asyncio.get_running_loop().call_later(0.05, lambda: tasks.create_task(acknowledge()))
+        assert view.value(await view.outcome(second))
+        later.cancel()
 
 
 async def test_a_service_runs_beside(view: View, tmp_path: Path) -> None:
