@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -135,3 +136,24 @@ async def test_a_process_that_is_killed_from_outside_is_begun_again(lab: Lab, tm
 
 def _makes_deferred(pid: int) -> bool:
     return b"orch.work.deferred" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+async def test_in_the_copy_of_a_store_nothing_is_done_that_the_original_does(lab: Lab, tmp_path: Path) -> None:
+    said, held, done = Signal(tmp_path / "said"), Signal(tmp_path / "held"), tmp_path / "done"
+    view = await lab.open()
+    attempt = view.python(helpers.defers_something_slow, said.path, held.path, str(done))
+    await view.submit(attempt)
+    await said.wait()
+    (tmp_path / "other").mkdir()
+    shutil.copytree(lab.store.root, tmp_path / "other" / "store", ignore=shutil.ignore_patterns("*.sock"))
+    other = Lab(tmp_path / "other")
+    assert left(other)
+    following = await other.open()
+    assert (await following.run_one(following.shell("true"))).reason is Reason.FINISHED
+    assert not left(other)
+    await other.close()
+    Path(held.path).write_bytes(b".")
+    await view.outcome(attempt)
+    assert lines(done) == ["late"]
+    said.close()
+    held.close()

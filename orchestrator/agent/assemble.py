@@ -18,7 +18,7 @@ from orch.agent.journal import Journal
 from orch.agent.linux import boot_id
 from orch.agent.loop import Loop
 from orch.agent.monitor import Monitor
-from orch.agent.paths import agent_directory, deferred_directory, host_name, is_copy
+from orch.agent.paths import agent_directory, deferred_directory, has_original, host_name, is_copy
 from orch.agent.ports import Parts
 from orch.agent.processes import end_marked, kill_if_started_about
 from orch.agent.rooms import Rooms
@@ -68,7 +68,7 @@ def assemble(store: str, runtime: str, listening: socket.socket, linger: float) 
         store_is_there=same_directory(store),
     )
     agent = execution.listener = Agent(parts)
-    execution.epilogues.recover()
+    execution.epilogues.recover(ours=not has_original(store))
 
     def accept(end: socket.socket) -> None:
         stream = SocketStream(loop, end)

@@ -327,6 +327,8 @@ class Agent:
             return f"waits for {task.attempt.after}, in whose place it is to run"
         if task.phase is not Phase.QUEUED:
             return ""
+        if self._execution.catching_up:
+            return "waits until it is done what attempts of an earlier agent have deferred to their end"
         short = self._admission.waits_for(task.run, task.shape)
         return f"waits for {short}" if short else "waits for its turn"
 

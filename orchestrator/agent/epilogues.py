@@ -57,9 +57,12 @@ class Epilogues:
         """Is something left of what an earlier agent has not got to?"""
         return bool(self._left)
 
-    def recover(self) -> None:
-        """Begin with what an earlier agent has left."""
+    def recover(self, *, ours: bool) -> None:
+        """Begin with what an earlier agent has left. In a copy that is not `ours`: the original's agent does it."""
         for path in deferred.pending(self._directory):
+            if not ours:
+                path.unlink(missing_ok=True)
+                continue
             self._left.append(Epilogue(path, f"deferred.{path.name}", dict(os.environ), 2))
         self._next_left()
 

@@ -126,6 +126,12 @@ def is_copy(store: str) -> bool:
     return named not in ("", store)
 
 
+def has_original(store: str) -> bool:
+    """Is it a copy, and what it was copied from still there? Then what is to be done for that is not done here."""
+    _, _, named = _pointer(store).partition("\0")
+    return is_copy(store) and os.path.exists(named)
+
+
 def _pointer(store: str) -> str:
     try:
         with open(os.path.join(agent_directory(store), _POINTER), encoding="utf-8", errors="surrogateescape") as file:
