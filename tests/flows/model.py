@@ -67,6 +67,7 @@ class Lamp(orch.Service):
 
     def start(self) -> dict[str, Any]:
         defers(self.where)
+        record(self.where, "pids", str(os.getpid()))
         ran(self.where, f"start-{self.label}")
         return {"name": self.label, "pid": os.getpid()}
 
@@ -202,7 +203,7 @@ ONCE = {
 """What runs to its end once, if nothing but leaders is killed. So often at the least, in any case."""
 
 TWICE = {"shaky-failed", "flaky-failed", "lively-0", "lively-1", "point"}
-AT_LEAST = {"start-near", "start-far", "stop-near", "stop-far", "defers", "deferred"}
+AT_LEAST = {"start-near", "start-far", "stop-near", "stop-far", "defers", "deferred", "pids"}
 
 
 @orch.workflow
