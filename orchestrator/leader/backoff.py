@@ -21,7 +21,7 @@ class Backoff:
         self._now = now
         self._due: list[tuple[float, JobId, int]] = []
         self._ripe: dict[JobId, int] = {}  # with the attempt before
-        for job, (since, wait) in state.delayed.items():
+        for job, (since, wait) in [*state.delayed.items(), *state.held.items()]:
             self._set(job, max(0.0, wait - seconds_since(since, state.time)))
 
     def note(self, event: Event) -> None:
@@ -40,13 +40,14 @@ class Backoff:
         """The jobs that may go on."""
         while self._due and self._due[0][0] <= self._now():
             _, job, attempt = heapq.heappop(self._due)
-            if job in self._state.delayed:
+            if job in self._state.delayed or job in self._state.held:
                 self._ripe[job] = attempt
+        state = self._state
         for job, attempt in list(self._ripe.items()):
-            aside = job in self._state.delayed or job in self._state.surveyed
-            if not aside or self._state.jobs[job].attempt != attempt:
+            aside = job in state.delayed or job in state.surveyed or job in state.held
+            if not aside or state.jobs[job].attempt != attempt:
                 del self._ripe[job]
-        return list(self._ripe)
+        return [job for job in self._ripe if job not in state.held]
 
     @property
     def next(self) -> float | None:

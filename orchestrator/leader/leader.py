@@ -11,28 +11,27 @@ has been answered.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import anyio
-import anyio.abc
 import msgspec
 
-from orch.adapters.contract import Capacity, Finished, Session, Unknown, Update, fits
+from orch.adapters.contract import Finished, Session, Unknown, Update, fits
 from orch.attempt import Attempt, Reason
 from orch.bus import events as ev
-from orch.errors import AdapterError, StoreError, UserError
+from orch.errors import AdapterError, UserError
+from orch.leader.aside import Aside
 from orch.leader.backoff import Backoff
-from orch.leader.calls import Cache, Learned, Reuse
+from orch.leader.calls import Cache
 from orch.leader.chaos import doom
 from orch.leader.inbox import Inbox
 from orch.leader.requests import SET, WISHES, Request
 from orch.leader.settings import Settings, live_limits, make_limits, rules
+from orch.leader.stall import Stall
 from orch.leader.supply import Supply
+from orch.leader.turn import Concern, Found, Item, Turn
 from orch.state import chain
-from orch.state.deadlock import deadlock
 from orch.state.decide import Decision, Limits, attempt_key, decide
 from orch.state.fold import apply
 from orch.state.law import JobState
@@ -54,38 +53,6 @@ class Writer(Protocol):
         """Read a durable event again."""
 
 
-@dataclasses.dataclass
-class Turn:
-    """What one turn has staged, and what it will do once that is durable."""
-
-    events: list[ev.Event] = dataclasses.field(default_factory=list)
-    submit: list[ev.JobId] = dataclasses.field(default_factory=list)
-    acknowledge: list[str] = dataclasses.field(default_factory=list)
-    cancel: list[str] = dataclasses.field(default_factory=list)
-    requests: list[Request] = dataclasses.field(default_factory=list)
-    stop: list[str] = dataclasses.field(default_factory=list)
-    look_up: list[tuple[ev.JobId, ev.Call]] = dataclasses.field(default_factory=list)
-    remove: list[str] = dataclasses.field(default_factory=list)
-    limit: bool = False
-    ask: bool = False
-    last: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Concern:
-    """Something that the user should know, from whoever works for the leader."""
-
-    text: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """What the call cache knows of a job's call."""
-
-    job: ev.JobId
-    reuse: Reuse | None
-
-
 class Leader:
     """Leads one run from its present state until it has ended, is stopped, or this leader is cancelled."""
 
@@ -105,17 +72,15 @@ class Leader:
         self._log = log
         self._session = session
         self._settings = settings.override(**state.adjusted) if state.adjusted else settings
-        self._calls = calls
-        self._learned = len(state.called)  # how many calls the cache has heard of
         self._publish = publish
         self._recorded = recorded
         self._run = state.created.run
         self._cwd = state.created.cwd
         self._supply = Supply(log.fetch)
-        self._inbox: Inbox[Update | Request | Found | Concern] = Inbox()
+        self._inbox: Inbox[Item] = Inbox()
         self._backoff = Backoff(state, anyio.current_time)
-        self._stuck: float | None = None  # since when nothing but services has been able to run
-        self._tasks: anyio.abc.TaskGroup | None = None
+        self._aside = Aside(state, log.fetch, self._supply, calls, self._inbox.put, reuse=self._settings.cache != "off")
+        self._stall = Stall(state, session.capacity, anyio.current_time)
         self._unsettled = {state.jobs[job].key for job in state.live}
         self._ask = 0  # number of the latest question to the adapter
         self._asked: set[str] = set()  # to end: keys
@@ -133,11 +98,9 @@ class Leader:
     async def lead(self) -> None:
         """Lead. Raises `Fenced`, `LogTrouble`, `AdapterError`. When cancelled, live attempts go on."""
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
             tasks.start_soon(self._listen, self._session.updates())
             await self._find(sorted(self._unsettled))
-            self._look_up(list(self.state.surveyed.items()))
-            self._remove_again(tasks)
+            self._aside.begin(tasks)
             if not self._unsettled:
                 self._inbox.put([])
             try:
@@ -146,18 +109,11 @@ class Leader:
             finally:
                 tasks.cancel_scope.cancel()
 
-    def _remove_again(self, tasks: anyio.abc.TaskGroup) -> None:
-        """What was to be deleted when the last leader died may be there still."""
-        if self._calls is not None and self.state.removed:
-            events = map(self._log.fetch, self.state.removed)
-            files = [file for event in events if isinstance(event, ev.Removed) for file in event.files]
-            tasks.start_soon(self._tidy, self._calls, [], files)
-
     def _next_look(self) -> float | None:
         """When there is something to do although nothing has come."""
         if self._unsettled:
             return None
-        times = [self._backoff.next, None if self._stuck is None else self._stuck + self._settings.deadlock_wait]
+        times = [self._backoff.next, self._stall.over(self._settings.deadlock_wait)]
         return min((time for time in times if time is not None), default=None)
 
     async def _find(self, keys: list[str]) -> None:
@@ -183,7 +139,7 @@ class Leader:
         except Exception as error:  # noqa: BLE001 - whatever ends the stream ends the leader, with this as its reason
             self._inbox.fail(error)
 
-    async def _turn(self, items: Sequence[Update | Request | Found | Concern]) -> bool:
+    async def _turn(self, items: Sequence[Item]) -> bool:
         """One turn; True if it was the last."""
         turn = Turn()
         self._whole = False
@@ -206,7 +162,7 @@ class Leader:
                 self._publish(turn.events)
             self._whole = True
             await self._act(turn)
-        await self._beside(turn)
+        await self._aside.follow(turn)
         return turn.last
 
     # Deciding: no I/O from here …
@@ -311,32 +267,14 @@ class Leader:
                 self._stage(turn, [self._rewound(job, failed) for job, failed in decision.rewind[:1]])
             elif decision.abandon:
                 self._stage(turn, [ev.Abandoned(why="first failure", message=decision.abandon)])
-            elif self._is_stuck(limits, decision):
-                self._stage(turn, [ev.Abandoned(why="deadlock", message=deadlock(*self._whole_view(limits)))])
+            elif stall := self._stall.look(limits, decision, self._settings.deadlock_wait):
+                self._stage(turn, [ev.Abandoned(why="deadlock", message=stall)])
             else:
                 return decision
 
     def _rewound(self, job: ev.JobId, failed: ev.JobId) -> ev.Event:
         row = self.state.jobs[job]
         return ev.Rewound(job=job, failed=failed, wait=back_off(row, row.charged, rules(self._settings)))
-
-    def _is_stuck(self, limits: Limits, decision: Decision) -> bool:
-        """Has nothing been able to move for so long that the run must be given up?"""
-        if decision.submit or decision.cancel or decision.stop or decision.end or decision.leave:
-            self._stuck = None
-        elif self._may_be_stuck() and deadlock(*self._whole_view(limits)):
-            self._stuck = anyio.current_time() if self._stuck is None else self._stuck
-        else:
-            self._stuck = None
-        return self._stuck is not None and anyio.current_time() - self._stuck >= self._settings.deadlock_wait
-
-    def _may_be_stuck(self) -> bool:
-        """Is it worth a look? Without services, only where nothing is live."""
-        lanes = self.state.lanes
-        return bool(lanes["service"] or lanes["preemptible service"] or not self.state.live)
-
-    def _whole_view(self, limits: Limits) -> tuple[State, Capacity, Limits]:
-        return self.state, self._session.capacity(), limits
 
     def _intend(self, turn: Turn, row: Job, limits: Limits) -> None:
         """Intend an attempt, and the links of a chain that can run in its place afterwards."""
@@ -362,7 +300,8 @@ class Leader:
 
     def _remove(self, turn: Turn, job: ev.JobId) -> None:
         """Have the files of a job deleted that were to be kept for its successors only."""
-        event = self._log.fetch(self.state.jobs[job].output_seq)
+        seq = self.state.jobs[job].output_seq
+        event = next((each for each in turn.events if each.seq == seq), None) or self._log.fetch(seq)
         files = [file.path for file in getattr(event, "files", ()) if file.keep == "successors"]
         self._stage(turn, [ev.Removed(job=job, files=files)])
         turn.remove += files
@@ -391,47 +330,3 @@ class Leader:
             return attempt
         seconds = doom(attempt.key, self._settings.chaos, self._settings.chaos_seconds)
         return msgspec.structs.replace(attempt, doom=seconds)
-
-    async def _beside(self, turn: Turn) -> None:
-        """What no other job has to wait for. After the last turn nobody is left to do it later."""
-        assert self._tasks is not None
-        self._look_up(turn.look_up)
-        called, self._learned = self.state.called[self._learned :], len(self.state.called)
-        if self._calls is None or not (called or turn.remove):
-            return
-        if turn.last:
-            await self._tidy(self._calls, called, turn.remove)
-        else:
-            self._tasks.start_soon(self._tidy, self._calls, called, turn.remove)
-
-    async def _tidy(self, calls: Cache, called: list[ev.JobId], files: list[str]) -> None:
-        """Tell the call cache what it has to offer now; only then it knows which of the files it must not delete.
-
-        Shielded: it may be under way when the last turn is over, and nobody comes back to it.
-        """
-        with anyio.CancelScope(shield=True):
-            if called:
-                await calls.learn([self._lesson(job) for job in called])
-            if files:
-                with contextlib.suppress(StoreError):  # what stays goes with the run
-                    await calls.remove(files)
-
-    def _lesson(self, job: ev.JobId) -> Learned:
-        row = self.state.jobs[job]
-        values, files = self._supply.kept(self.state, job)
-        time = row.times.get(JobState.SUCCEEDED, "")
-        return Learned(job=job, call=self.state.calls[job], kind=row.kind, values=values, files=files, time=time)
-
-    def _look_up(self, wanted: list[tuple[ev.JobId, ev.Call]]) -> None:
-        """Have the call cache asked; the answer comes through the inbox."""
-        if not wanted:
-            return
-        if self._calls is None or self._settings.cache == "off":
-            self._inbox.put([Found(job, None) for job, _ in wanted])
-            return
-        assert self._tasks is not None
-        self._tasks.start_soon(self._ask_cache, self._calls, wanted)
-
-    async def _ask_cache(self, calls: Cache, wanted: list[tuple[ev.JobId, ev.Call]]) -> None:
-        found = await calls.find(wanted)
-        self._inbox.put([Found(job, found.get(job)) for job, _ in wanted])

@@ -19,8 +19,9 @@ from orch.bus import takeover
 from orch.bus.log import Log
 from orch.bus.segment import opened_file, trouble
 from orch.leader import leader as leader_module
-from orch.leader.leader import Leader, Turn
+from orch.leader.leader import Leader
 from orch.leader.supply import Supply
+from orch.leader.turn import Turn
 from orch.state import fold as fold_module
 from orch.state import react as react_module
 from orch.state.decide import attempt_key
