@@ -437,14 +437,17 @@ def _retrying(state: State, event: ev.Retrying) -> None:
     if event.resources is not None:
         row.resources = event.resources
     _again(state, row, event, todo)
-    if event.wait > 0 and row.state is S.READY:
-        _delay(state, row, event)
+    _delay(state, row, event)
     ripple(state, todo, event.time)
 
 
 def _delay(state: State, row: Job, event: ev.Retrying | ev.Rewound) -> None:
-    set_forth(state, row)
-    state.delayed[row.id] = (event.time, event.wait)
+    """Have it back off, at once or as soon as it is ready."""
+    if event.wait > 0 and row.state is S.READY:
+        set_forth(state, row)
+        state.delayed[row.id] = (event.time, event.wait)
+    elif event.wait > 0 and row.state is S.WAITING:
+        state.held[row.id] = (event.time, event.wait)
 
 
 def _say_why(row: Job, event: ev.Retrying | ev.Failed) -> None:
@@ -483,8 +486,7 @@ def _rewound(state: State, event: ev.Rewound) -> None:
     if state.rewinds.pop(row.id, None) != event.failed:
         raise IllegalTransition(f"nothing failed below job {row.label} that would make it run again")
     todo = rewind(state, row, event.time)
-    if event.wait > 0 and row.state is S.READY:
-        _delay(state, row, event)
+    _delay(state, row, event)
     ripple(state, todo, event.time)
 
 

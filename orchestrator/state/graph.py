@@ -44,7 +44,10 @@ def move(state: State, job: Job, new: JobState, time: str) -> None:
     counts[new] += 1
     if old is READY:
         set_forth(state, job)
-    if new is READY:
+    held = state.held.pop(job.id, None) if state.held else None
+    if new is READY and held is not None:
+        state.delayed[job.id] = held
+    elif new is READY:
         state.ready.add(job)
     job.state = new
     job.times[new] = time

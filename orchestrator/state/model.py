@@ -191,6 +191,7 @@ class State:
         self.ready = Queue()
         self.delayed: dict[JobId, tuple[str, float]] = {}  # backing off: since when, for how many seconds
         self.surveyed: dict[JobId, Call] = {}  # has their call been made before?
+        self.held: dict[JobId, tuple[str, float]] = {}  # not ready yet, and then to back off for what is left of that
         self.live: dict[JobId, None] = {}
         self.lanes: dict[str, int] = dict.fromkeys(Queue.LANES, 0)  # live attempts in each, links of chains left out
         self.links = 0  # live links of chains that wait for the one before them

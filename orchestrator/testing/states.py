@@ -88,6 +88,7 @@ def _index_problems(state: State) -> list[str]:
         "chains": ([row.id for row in rows.values() if row.after and rows[row.after].link != row.id], []),
         "ends of chains": ([row.id for row in rows.values() if row.link and rows[row.link].after != row.id], []),
         "stale": ([job for job in state.stale if job not in state.live], []),
+        "held": ([job for job in state.held if rows[job].state is not S.WAITING], []),
         "unwanted": (sorted(state.unwanted), sorted(row.id for row in rows.values() if row.unwanted)),
     }
     return [f"{name}: {got} != {want}" for name, (got, want) in expected.items() if got != want]

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 import msgspec
 
 from orch.adapters.contract import Capacity, Finished, Queued, Started, Unknown, Update
+from orch.agent.chains import has_values, passes_on, with_value
 from orch.attempt import Attempt, Note, Outcome, Reason
 from orch.errors import AdapterError, Fenced
 from simulator.oracle import Oracle
@@ -55,6 +56,9 @@ class Record:
     running: bool = False
     outcome: Outcome | None = None
     missing: bool = False  # it was said to be gone
+    before: Record | None = None  # a link of a chain: what it waits for
+    up: Note | None = None  # of a service: what it said when it was up
+    stopped: bool = False  # … and it was told to stop
 
 
 class Batch:
@@ -100,9 +104,26 @@ class Batch:
             self.oracle.violations.append(f"{attempt.key} is handed over again, after it was acknowledged")
         if attempt.key in self.records:
             return
+        before = self.records.get(attempt.after)
+        if before is not None and before.outcome is not None and not passes_on(before.outcome):
+            return  # a link that is void, as its leader will see
         record = self.records[attempt.key] = Record(attempt)
         if not self.world.likely(self.wild.unheard):
             self.say(Queued(key=attempt.key, id=attempt.key))
+        if before is not None and before.outcome is None:
+            record.before = before
+            return
+        if before is not None and before.outcome is not None:
+            record.attempt = with_value(attempt, before.attempt, before.outcome)
+        self._line_up(record)
+
+    def _line_up(self, record: Record) -> None:
+        """Its turn will come."""
+        attempt = record.attempt
+        if attempt.after and not has_values(attempt):
+            lost = Outcome(key=attempt.key, reason=Reason.LOST, message="what it was chained to is not here any more")
+            self.world.soon(self.wild.delay, lambda: self._end(record, lost))
+            return
         self.world.soon(self.wild.delay, lambda: self._start(record))
         if self.world.likely(self.wild.vanishes):
             self.world.soon(self.wild.longest, lambda: self._vanish(record))
@@ -116,7 +137,22 @@ class Batch:
         elif record.outcome is not None:
             self.say(Finished(key=key, outcome=record.outcome))
         else:
+            record.before = None
             self.world.soon(self.wild.delay, lambda: self._end(record, Outcome(key=key, reason=Reason.KILLED)))
+
+    def stop(self, key: str) -> None:
+        """Tell a service to stop by itself: it does so as soon as it is up."""
+        record = self.records.get(key)
+        if record is None:
+            self.say(Unknown(key=key))
+        elif not record.stopped:
+            record.stopped = True
+            if record.up is not None:
+                self._leave(record)
+
+    def _leave(self, record: Record) -> None:
+        finished = Outcome(key=record.attempt.key, reason=Reason.FINISHED)
+        self.world.soon(self.wild.delay, lambda: self._end(record, finished))
 
     def acknowledge(self, key: str) -> None:
         self.oracle.acknowledged(key)
@@ -145,6 +181,8 @@ class Batch:
             return Unknown(key=key, ask=ask)
         if record.outcome is not None:
             return Finished(key=key, outcome=record.outcome)
+        if record.up is not None:
+            self.say(record.up)
         return _started(record) if record.running else Queued(key=key, id="found")
 
     # What happens to attempts.
@@ -162,9 +200,23 @@ class Batch:
             self.world.soon(self.wild.longest, lambda: self._finish(record))
 
     def _finish(self, record: Record) -> None:
-        if self._known(record):
-            outcome = self._misfortune(record) or self._body(record.attempt)
+        if not self._known(record):
+            return
+        outcome = self._misfortune(record) or self._body(record.attempt)
+        if record.attempt.form == "service" and outcome.reason is Reason.FINISHED:
+            self._is_up(record, outcome)
+        else:
             self.world.soon(self.wild.slow, lambda: self._end(record, outcome))
+
+    def _is_up(self, record: Record, outcome: Outcome) -> None:
+        """It gives its credentials; and then, sometimes, it ends although nobody has told it to."""
+        record.up = Note(key=record.attempt.key, kind="up", blob=outcome.value)
+        self.say(record.up)
+        if record.stopped:
+            self._leave(record)
+        misfortune = self._misfortune(record)
+        if misfortune is not None:
+            self.world.soon(2 * self.wild.longest, lambda: self._end(record, misfortune))
 
     def _misfortune(self, record: Record) -> Outcome | None:
         for reason, chance in self.wild.ends.items():
@@ -176,6 +228,7 @@ class Batch:
         """It is said to be gone, while it goes on: whatever it says later comes too late."""
         if self._known(record):
             record.missing = True
+            self._drop_links(record)
             self.oracle.written_off(record.attempt.key)
             key = record.attempt.key
             self.say(Finished(key=key, outcome=Outcome(key=key, reason=Reason.MISSING, message="not in the queue")))
@@ -186,6 +239,21 @@ class Batch:
         record.outcome = msgspec.structs.replace(outcome, key=record.attempt.key)
         self.oracle.body_ended(record.attempt.key, record.outcome)
         self.say(Finished(key=record.attempt.key, outcome=record.outcome))
+        self._go_on(record, record.outcome)
+
+    def _go_on(self, record: Record, outcome: Outcome) -> None:
+        """What is chained to it starts in its place, or is void: nothing is said of that."""
+        if not passes_on(outcome):
+            self._drop_links(record)
+        for link in [each for each in self.records.values() if each.before is record]:
+            link.before = None
+            link.attempt = with_value(link.attempt, record.attempt, outcome)
+            self._line_up(link)
+
+    def _drop_links(self, record: Record) -> None:
+        for link in [each for each in self.records.values() if each.before is record]:
+            self._drop_links(link)
+            del self.records[link.attempt.key]
 
     def say(self, update: Update) -> None:
         """Send an update to the leader that is connected now."""
@@ -230,7 +298,7 @@ class WildSession:
         await self._call("cancels", keys, self._batch.kill)  # type: ignore[arg-type]
 
     async def stop_services(self, keys: Sequence[str]) -> None:
-        """There are none yet."""
+        await self._call("tells to stop", keys, self._batch.stop)  # type: ignore[arg-type]
 
     async def limit(self, cores: float, memory: int, disk: int) -> None:
         """The capacity stays what it is."""

@@ -21,9 +21,21 @@ if TYPE_CHECKING:
 
 
 class Body:
-    """One process. `heard` is called with its outcome, or None if it was killed, unless nobody is there to hear."""
+    """One process. `heard` is called with its outcome, or None if it was killed, unless nobody is there to hear.
 
-    def __init__(self, host: Host, attempt: Attempt, heard: Callable[[Outcome | None], None]) -> None:
+    A service is up after a while, `said`, and then stays until it is told to leave, or something happens to it.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        attempt: Attempt,
+        heard: Callable[[Outcome | None], None],
+        said: Callable[[Note], None] = lambda _: None,
+    ) -> None:
+        self.up = False
+        self.dismissed = False
+        self._said = said
         self.attempt = attempt
         self.pid = host.next_pid()
         self._host = host
@@ -48,9 +60,29 @@ class Body:
 
     def leave(self) -> None:
         """It has been told to."""
-        if self.alive:
-            outcome = self._host.misfortune(self.attempt) or self._host.body(self.attempt)
+        if not self.alive:
+            return
+        outcome = self._host.misfortune(self.attempt) or self._host.body(self.attempt)
+        if self.attempt.form == "service" and outcome.reason is Reason.FINISHED:
+            self._serve(outcome)
+        else:
             self._host.world.soon(self._host.weather.slow, lambda: self._stored(outcome))
+
+    def _serve(self, outcome: Outcome) -> None:
+        self.up = True
+        self._said(Note(key=self.attempt.key, kind="up", blob=outcome.value))
+        misfortune = self._host.misfortune(self.attempt)
+        if misfortune is not None:
+            self._host.world.soon(2 * self._host.weather.longest, lambda: self._stored(misfortune))
+        if self.dismissed:
+            self.dismiss()
+
+    def dismiss(self) -> None:
+        """A service that is up stops; one that is not yet does so as soon as it is."""
+        self.dismissed = True
+        if self.up:
+            ended = Outcome(key=self.attempt.key, reason=Reason.FINISHED)
+            self._host.world.soon(self._host.weather.delay, lambda: self._stored(ended))
 
     def _stored(self, outcome: Outcome) -> None:
         """The store has taken its time. Whoever is killed meanwhile leaves files that no event names."""
@@ -116,10 +148,11 @@ class Bodies:
         return False
 
     def dismiss(self, task: Task) -> None:
-        """It ends by itself in a moment, if it runs; else when it likes, as any body does."""
+        """It ends by itself in a moment, if it is up; else as soon as it is."""
         self._agent.port()
+        task.dismissed = True
         if task.phase is Phase.RUNNING:
-            self._world.soon(self._host.weather.delay, self._bodies[task.key].leave)
+            self._bodies[task.key].dismiss()
 
     def sweep(self) -> None:
         """End what has nothing left running."""
@@ -157,7 +190,13 @@ class Bodies:
         self._admission.add(task, first=True)
 
     def _begin(self, task: Task) -> None:
-        body = Body(self._host, task.attempt, lambda outcome: self._agent.post(lambda: self._ended(task, outcome)))
+        body = Body(
+            self._host,
+            task.attempt,
+            lambda outcome: self._agent.post(lambda: self._ended(task, outcome)),
+            lambda note: self._agent.post(lambda: self.listener.noted(task, note) if task.live else None),
+        )
+        body.dismissed = task.dismissed
         self._bodies[task.key] = body
         self._agent.port()
         task.phase, task.pid = Phase.RUNNING, body.pid

@@ -73,6 +73,7 @@ class Host:
     `bodies`    those that run, by pid
     `settled`   keys of attempts that are over, as the journal says; while there is power, they never run again
     `finished`  runs and numbers of jobs that have come to a good end, as it says: no later attempt of theirs begins
+    `may_run_again` says of which jobs that is nothing new
     `troubles`  what agents have died of by themselves: each is a defect
     """
 
@@ -102,6 +103,7 @@ class Host:
         self.acknowledged: set[str] = set()
         self.settled: set[str] = set()
         self.finished: set[tuple[str, int]] = set()
+        self.may_run_again: Callable[[Attempt], bool] = lambda _: False
         self.troubles: list[Exception] = []
         self.boots = 1
         self.booted = 0.0
@@ -170,7 +172,8 @@ class Host:
     def settle(self, task: Task) -> None:
         """The journal says how an attempt ended."""
         self.settled.add(task.key)
-        if task.outcome is not None and task.outcome.reason is Reason.FINISHED:
+        again = task.attempt.survey or self.may_run_again(task.attempt)
+        if task.outcome is not None and task.outcome.reason is Reason.FINISHED and not again:
             self.finished.add((task.attempt.run, task.attempt.job))
 
     def misfortune(self, attempt: Attempt) -> Outcome | None:

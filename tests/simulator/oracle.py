@@ -22,8 +22,9 @@ from orch.state.model import State
 from orch.testing.states import difference, problems, snapshot
 from simulator.disk import Disk
 from simulator.names import RUN
+from simulator.relations import Relations
 
-ENDS = (ev.Succeeded, ev.Retrying, ev.Failed, ev.Cancelled)
+ENDS = (ev.Succeeded, ev.Surveyed, ev.Retrying, ev.Failed, ev.Cancelled)
 
 _EVENTS: msgspec.json.Decoder[ev.Event] = msgspec.json.Decoder(functools.reduce(operator.or_, ev.KNOWN))
 
@@ -45,6 +46,9 @@ class Oracle:
         self._root = root
         self._most_live = most_live
         self._names: dict[int, str] = {}
+        self._by: dict[int, int] = {}
+        self._forms: dict[int, str] = {}
+        self._bodies: dict[int, str] = {}  # names of the jobs whose bodies are committed, as they are counted
         self._latest: dict[int, int] = {}
         self._ended: set[tuple[int, int]] = set()
         self._intended: set[str] = set()
@@ -52,6 +56,7 @@ class Oracle:
         self._lenient = False
         self._left: dict[str, Outcome] = {}
         self._written_off: set[str] = set()
+        self.relations = Relations(self._wrong_unless_lenient)
 
     def forget(self, length: int) -> None:
         """A power cut has taken back what was not synced, as it was allowed to: only the first events are left.
@@ -87,8 +92,10 @@ class Oracle:
         """A leader hands an attempt over."""
         if attempt.key not in self._intended:
             self._wrong(f"{attempt.key} is handed over, and no durable event says that it is intended")
-        if len(self.state.live) > self._most_live:
-            self._wrong(f"{len(self.state.live)} attempts are live, and {self._most_live} may be")
+        live = sum(self.state.lanes.values())
+        if live > self._most_live:
+            self._wrong(f"{live} attempts are live, and {self._most_live} may be")
+        self.relations.submitted(attempt)
 
     def acknowledged(self, key: str) -> None:
         """A leader says that it needs the outcome no more."""
@@ -110,15 +117,20 @@ class Oracle:
         except Exception as error:  # noqa: BLE001 - whatever it is, this event must not be in a log
             self._wrong(f"the fold does not take event {event.seq}: {error!r}")
         self._look(event)
+        self.relations.know(event)
 
     def _look(self, event: ev.Event) -> None:
         """What is seen without the fold."""
         match event:
             case ev.Added():
                 self._names[event.job] = event.name
+                self._by[event.job] = event.by
+                self._forms[event.job] = event.form
                 self._stored(event, [event.body])
             case ev.Submitting():
                 self._intend(event)
+            case ev.Rewound():
+                self._rewound(event)
             case ev.Closed(reason="stopped") if self.state.live:
                 self._wrong(
                     f"event {event.seq}: the run is said to be stopped, and {len(self.state.live)} attempts live"
@@ -142,19 +154,34 @@ class Oracle:
         if self.state.stopping or self.state.paused or self.state.cancelling:
             self._wrong(f"event {event.seq} intends {event.key}, and the run is to stop, or paused, or cancelled")
 
-    def _end(self, event: ev.Succeeded | ev.Retrying | ev.Failed | ev.Cancelled) -> None:
+    def _rewound(self, event: ev.Rewound) -> None:
+        """What is dropped was not committed, as far as it goes by names: it will be again."""
+        for job in (event.job, *self._by):
+            if job == event.job or self._is_made_by(job, event.job):
+                self.committed[self._bodies.pop(job, "")] -= 1
+
+    def _is_made_by(self, job: int, maker: int) -> bool:
+        while job and job != maker:
+            job = self._by[job]
+        return job == maker
+
+    def _end(self, event: ev.Succeeded | ev.Surveyed | ev.Retrying | ev.Failed | ev.Cancelled) -> None:
         if event.attempt != self._latest.get(event.job):
             self._wrong(f"event {event.seq}: attempt {event.attempt} of job {event.job} speaks, and is not the latest")
         if (event.job, event.attempt) in self._ended:
             self._wrong(f"event {event.seq}: attempt {event.attempt} of job {event.job} ends twice")
         self._ended.add((event.job, event.attempt))
         if isinstance(event, ev.Succeeded):
-            name = self._names.get(event.job, "?")
-            self.committed[name] += 1
-            if self.committed[name] > 1:
-                self._wrong(f"event {event.seq}: the body of {name} is committed a second time")
+            if self._forms[event.job] != "service":
+                self._commit(event)
             self._stored(event, [event.value], event.files)
             self._is_what_was_left(event)
+
+    def _commit(self, event: ev.Succeeded) -> None:
+        name = self._bodies[event.job] = self._names.get(event.job, "?")
+        self.committed[name] += 1
+        if self.committed[name] > 1:
+            self._wrong(f"event {event.seq}: the body of {name} is committed a second time")
 
     def _is_what_was_left(self, event: ev.Succeeded) -> None:
         """Does it commit what the body of that attempt has left behind, and all of it?"""
@@ -178,6 +205,8 @@ class Oracle:
             older = other.job == attempt.job and other.attempt <= attempt.attempt
             if older and other.key not in self._written_off and not self._lenient:
                 self._wrong(f"{attempt.key} starts while {other.key} runs, and may still commit")
+        running = {key: other for key, other in self.running.items() if key not in self._written_off}
+        self.relations.body_started(attempt, running)
         self.running[attempt.key] = attempt
 
     def body_ended(self, key: str, outcome: Outcome | None = None) -> None:
@@ -197,15 +226,18 @@ class Oracle:
 
     # At the end.
 
-    def check_end(self, names: set[str]) -> None:
+    def check_end(self, names: set[str], reused: set[str]) -> None:
         """The run has succeeded: each body was committed once, and every file that an event names is there."""
-        if self.committed != Counter(dict.fromkeys(names, 1)):
+        if +self.committed != Counter(dict.fromkeys(names, 1)):
             self._wrong(f"committed: {self.committed}; expected each of {sorted(names)} once")
+        if self.relations.reused != reused:
+            self._wrong(f"reused: {sorted(self.relations.reused)}; expected {sorted(reused)}")
         rows = self.state.jobs.values()
-        if any(row.state is not JobState.DONE for row in rows):
-            self._wrong(
-                f"jobs are left: {[(row.id, str(row.state)) for row in rows if row.state is not JobState.DONE]}"
-            )
+        left = [(row.id, str(row.state)) for row in rows if row.state not in (JobState.DONE, JobState.DROPPED)]
+        if left:
+            self._wrong(f"jobs are left: {left}")
+        if self.state.lanes["service"] or self.state.idle:
+            self._wrong("services run after the end")
         if any(row.state in LIVE for row in rows) or self.state.live:
             self._wrong("attempts are live after the end")
         for event in self.known:
@@ -229,6 +261,10 @@ class Oracle:
 
     def _wrong(self, text: str) -> None:
         self.violations.append(text)
+
+    def _wrong_unless_lenient(self, text: str) -> None:
+        if not self._lenient:
+            self._wrong(text)
 
 
 def _blobs(event: ev.Event) -> Iterator[ev.Blob]:

@@ -192,7 +192,7 @@ def schedule_before_asking(patch: Patch) -> None:
         for job in list(self.state.live):
             row = self.state.jobs[job]
             del self.state.live[job]
-            self.state.ready[job] = None
+            self.state.ready.add(row)
             self.state.counts[row.state] -= 1
             row.state = JobState.READY
             self.state.counts[row.state] += 1

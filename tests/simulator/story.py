@@ -5,13 +5,14 @@ The user of the story is patient: when no leader is alive and the run has not su
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from orch.adapters.contract import Capacity, Session
 from orch.adapters.local import AHEAD
 from orch.agent.totals import Totals
+from orch.attempt import Attempt
 from orch.bus import events as ev
 from orch.bus.files import Files
 from orch.bus.reader import read
@@ -28,6 +29,7 @@ from orch.state.model import WORKFLOW
 from orch.state.react import planned
 from orch.state.status import explain
 from simulator.batch import Batch
+from simulator.calls import KnownCalls
 from simulator.disk import Disk
 from simulator.host import Host
 from simulator.lock import Lock
@@ -48,6 +50,9 @@ _ALLOWED = (Fenced, LogTrouble, AdapterError, RunBusy, Killed)
 
 GB = 1 << 30
 
+RICH = 0.6
+"""Share of the stories in which jobs have children, follow-ons, services, checkpoints and all that."""
+
 
 class Story:
     """One seed's. `tell` raises `Violation`. `calm`: nothing goes wrong; `small`: a few jobs only."""
@@ -57,32 +62,48 @@ class Story:
         self.disk = Disk(self.world)
         chance = self.world.chance
         most, deepest = (3, 1) if small else (chance.choice([2, 3, 4, 6]), chance.randint(1, 3))
-        self.workload = Workload(seed, self.world, self.disk, most=most, deepest=deepest)
+        rich = chance.random() < RICH
+        self.workload = Workload(seed, self.world, self.disk, most=most, deepest=deepest, rich=rich)
         self.leaders: list[Process] = []
         self.opened: dict[Process, Opened] = {}
         self.over = False
         self._wishes: dict[Opened, list[list[Any]]] = {}
         self._lives = 0
         self._tries = 1
-        cores, ahead = chance.choice([2, 4]), chance.choice([0, 2])
+        cores, ahead = chance.choice([2, 4]), 30 if rich else chance.choice([0, 2])
         here = chance.random() < 0.5
         self.oracle = Oracle(self.disk, ROOT, cores + (AHEAD if here else ahead))
         self.system = self._host(cores) if here else self._batch(cores, ahead)
         durability = "relaxed" if not calm and chance.random() < 0.1 else "always"
-        self.settings = Settings(adapter="simulated", retries=1, durability=durability)
+        self.settings = Settings(
+            adapter="simulated",
+            retries=1,
+            retry_backoff=chance.choice([0.0, 0.1, 0.5]),
+            max_lost=-1,
+            chaining=chance.random() < 0.8,
+            durability=durability,
+        )
+        if self.workload.rich is not None:
+            self.workload.rich.has_failed = lambda name: self.oracle.relations.failed[name]
         self.lock = Lock(works=chance.random() < 0.7)
         self.trouble = None if calm else Trouble(self)
         self.world.later(0.0, self.start_leader)
 
     def _host(self, cores: int) -> Host:
         totals = Totals(cores=cores, memory=8 * GB, disk=1 << 40)
-        return Host(
+        host = Host(
             self.world, self.disk, self.oracle, self.workload.body, totals,
             store=ROOT, log_directory=lambda _: self.directory,
         )  # fmt: skip
+        host.may_run_again = self._may_run_again
+        return host
+
+    def _may_run_again(self, attempt: Attempt) -> bool:
+        return attempt.form == "service" or self.oracle.relations.added[attempt.job].checkpoint
 
     def _batch(self, cores: int, ahead: int) -> Batch:
-        capacity = Capacity(cores=cores, memory=8 * GB, disk=1 << 40, ahead=ahead)
+        chains = self.world.likely(0.8)
+        capacity = Capacity(cores=cores, memory=8 * GB, disk=1 << 40, ahead=ahead, chains=chains)
         return Batch(self.world, self.oracle, self.workload.body, capacity)
 
     def _connect(self, process: Process, epoch: int) -> Awaitable[Session]:
@@ -143,7 +164,21 @@ class Story:
         if isinstance(opened, Ended):
             return
         self.opened[process] = opened
+        self._watch_log(process, opened)
         await opened.lead(lambda events: self._published(process, opened, events))
+
+    def _watch_log(self, process: Process, opened: Opened) -> None:
+        """Hear of events when they are thought of: waits begin then."""
+        log = opened.leader._log
+        stage = log.stage
+
+        def staged(events: Sequence[ev.Event]) -> list[ev.Event]:
+            stamped = stage(events)
+            for event in stamped:
+                self.oracle.relations.staged(process, event, self.world.now)
+            return stamped
+
+        log.stage = staged  # type: ignore[method-assign]
 
     async def _open(self, process: Process, *, take_over: bool) -> Opened | Ended:
         machine, lock = process.machine, self.lock.of(process)
@@ -159,6 +194,7 @@ class Story:
             take_over=take_over,
             by="user",
             machine=machine,
+            cache=lambda _: KnownCalls(self, process),
         )
 
     async def _begin(self, process: Process) -> Opened:
@@ -177,6 +213,7 @@ class Story:
             settings=self.settings,
             events=first,
             machine=process.machine,
+            cache=lambda _: KnownCalls(self, process),
         )
 
     def _published(self, process: Process, opened: Opened, events: list[ev.Event]) -> None:
@@ -242,9 +279,10 @@ class Story:
     def _check_end(self) -> None:
         events = self.events()
         self.oracle.adopt(events)
-        self.oracle.check_end(self.workload.names)
+        rich = self.workload.rich
+        self.oracle.check_end(self.workload.names, rich.reused if rich is not None else set())
         values = Supply(lambda seq: events[seq - 1]).values(self.oracle.state, [WORKFLOW])
-        result = self.workload.result(values)
+        result = self.workload.read(values)
         if result != self.workload.expected:
             self.oracle.violations.append(f"the result is {result}, and should be {self.workload.expected}")
         self._judge()

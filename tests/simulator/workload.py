@@ -1,6 +1,7 @@
 """What simulated bodies do: a random workflow whose result is known, with values and files in a simulated store.
 
-The store's own code (`orch.store.file`) writes them, to the simulated disk.
+The store's own code (`orch.store.file`) writes them, to the simulated disk. A part of the stories has plain jobs only:
+those make the most of what goes wrong between them.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import random
 from pathlib import Path
 
 import msgspec
+from support.rich_workflows import RichWorkflow
 from support.workflows import RandomWorkflow, Resolved, resolve
 
 from orch.attempt import Attempt, NewJob, Outcome, Plan, Reason, Value
 from orch.bus.events import Blob, Resources, StoredFile
 from orch.errors import StoreError
+from orch.leader.supply import NOTHING
 from orch.store import layout
 from orch.store.disk import Disk as StoreDisk
 from orch.store.file import FileStore
@@ -25,12 +28,13 @@ from simulator.world import World
 
 
 class Workload:
-    """`names` of all jobs that will have been made, and the `expected` result."""
+    """`names` of all jobs that will have been made, and the `expected` result. `rich`: with everything in it."""
 
-    def __init__(self, seed: int, world: World, disk: Disk, *, most: int, deepest: int) -> None:
+    def __init__(self, seed: int, world: World, disk: Disk, *, most: int, deepest: int, rich: bool) -> None:
         self._seed = seed
         self._disk = disk
-        self._workflow = RandomWorkflow(seed, most=most, deepest=deepest, retries=2)
+        self.rich = RichWorkflow(seed, most=most, deepest=deepest) if rich else None
+        self._workflow = self.rich or RandomWorkflow(seed, most=most, deepest=deepest, retries=2)
         self.store = FileStore(ROOT, Facade(world, disk))
         self.names = self._workflow.names
         self.expected: Resolved = self._workflow.expected
@@ -47,31 +51,36 @@ class Workload:
         }
         inline = msgspec.structs.replace(attempt, body=Blob(data=self._read(attempt.body)), values=values)
         outcome = self._workflow.body(inline)
+        if attempt.survey or outcome.reason is not Reason.FINISHED:
+            return msgspec.structs.replace(outcome, key=attempt.key)
         try:
             return self._stored(attempt, outcome)
         except StoreError as error:
             return Outcome(key=attempt.key, reason=Reason.ERROR, message=str(error))
 
-    def result(self, values: dict[int, Value]) -> Resolved:
-        """The run's value, read as an attempt's values are."""
+    def read(self, values: dict[int, Value]) -> Resolved:
+        """The value number 0 (the run's is), read as an attempt's values are."""
         inline = {job: Value(blob=Blob(data=self._read(v.blob)), refs=v.refs) for job, v in values.items()}
         return resolve(inline, 0)
 
     def _stored(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         chance = random.Random(f"{self._seed}:{attempt.name}:files")
         value, files, jobs = outcome.value, [], [self._sized(job) for job in outcome.jobs]
-        if value.data and chance.random() < 0.3:
+        if value.data and chance.random() < 0.3 and attempt.form != "service":
             value = self._put(layout.value_file(RUN, attempt.job, attempt.attempt), value.data)
         for k, job in enumerate(jobs):
             if chance.random() < 0.1:
                 path = layout.value_file(RUN, attempt.job, attempt.attempt, f"body{k}")
                 jobs[k] = msgspec.structs.replace(job, body=self._put(path, job.body.data))
-        if chance.random() < 0.2:
+        if chance.random() < 0.2 and attempt.form != "service":
             written = self._put(f"{layout.files_dir(RUN, attempt.job, attempt.attempt)}/0/out", b"o" * 1500)
-            files = [StoredFile(path=written.file, size=written.size, digest=written.digest)]
+            keep = "successors" if self.rich is not None and chance.random() < 0.6 else ""
+            files = [StoredFile(path=written.file, size=written.size, digest=written.digest, keep=keep)]
         return msgspec.structs.replace(outcome, key=attempt.key, value=value, jobs=jobs, files=files)
 
     def _sized(self, job: NewJob) -> NewJob:
+        if self.rich is not None:
+            return job
         chance = random.Random(f"{self._seed}:{job.name}:size")
         wanted = Resources(cores=chance.choice([0.5, 1.0, 1.0, 2.0]), memory=chance.choice([1, 1, 2, 4]) << 30)
         return msgspec.structs.replace(job, resources=wanted)
@@ -82,7 +91,7 @@ class Workload:
     def _read(self, blob: Blob) -> bytes:
         """Any byte: whoever reads what is not there, or not what was written, fails."""
         if not blob.file:
-            return blob.data
+            return b"null" if blob == NOTHING else blob.data
         data = self._disk.get(Path(ROOT) / blob.file)
         assert data is not None, f"{blob.file} is not in the store"
         assert f"sha256:{hashlib.sha256(data).hexdigest()}" == blob.digest, f"{blob.file} has other contents"

@@ -16,7 +16,7 @@ TRIES = 30
 
 
 def random_jobs(chance: random.Random, most: int, *, least: int = 0) -> list[NewJob]:
-    """From `least` up to `most` jobs of one attempt: with children, follow-ons, groups, services, checkpoints, surveys."""
+    """From `least` up to `most` jobs of one attempt, some with children, follow-ons, services, or without a body."""
     for _ in range(TRIES):
         jobs = _jobs(chance, chance.randint(min(least, most), most))
         try:

@@ -82,7 +82,7 @@ class RichWorkflow:
         if job.form != "fork":
             resources = SMALL if job.form == "service" else Resources()
             return msgspec.structs.replace(job, name=name, body=body, resources=resources, retries=2, local=False)
-        resources = Resources(cores=chance.choice([0.5, 1.0, 1.0, 2.0]), memory=chance.choice([1, 1, 2, 4]) << 30)
+        resources = Resources(cores=chance.choice([0.5, 1.0, 1.0, 1.5]), memory=chance.choice([1, 1, 2, 4]) << 30)
         return msgspec.structs.replace(
             job, name=name, body=body, resources=resources, retries=max(job.retries, 2 * job.checkpoint)
         )
