@@ -65,8 +65,8 @@ def _explanation(store: FileStore, run: str, state: State, row: Job) -> Iterator
         yield f"           see: orch why {run} {row.because}{store_option(store)}"
     elif row.state is JobState.DROPPED:
         yield from _dropped(store, run, state, row)
-    if row.attempt:
-        yield from _attempt(row)
+    if row.attempt and (row.reason or row.state not in (JobState.WAITING, JobState.SKIPPED)):
+        yield from _attempt(row)  # else it was a link of a chain, and never began
     if len(found.tried) > 1 or found.rewound:
         yield from attempt_lines(found, state.jobs)
     yield from _cached(store, run, row)
@@ -108,8 +108,9 @@ def _limit(state: State, row: Job) -> str:
     from orch.leader.settings import from_log
 
     settings = from_log({**(state.created.settings if state.created else {}), **state.adjusted})
-    if settings.max_jobs and len(state.live) >= settings.max_jobs:
-        return f"{len(state.live)} attempts are live, and --max-jobs is {settings.max_jobs}"
+    live = sum(state.lanes.values())  # links of chains that wait for the one before them take no place
+    if 0 < settings.max_jobs <= live:
+        return f"{live} attempts are live, and --max-jobs is {settings.max_jobs}"
     limits = {
         "local": (settings.max_local_jobs, "--max-local-jobs"),
         "service": (settings.max_services, "--max-services"),
