@@ -128,30 +128,28 @@ TRIED: list[tuple[str, dict[str, Any], bool]] = [
 
 async def test_what_is_tried_again_and_what_not(tmp_path: Path) -> None:
     """Exit codes, reasons, exception types with their bases, message patterns."""
-    wrong = []
-    for how, options, expected in TRIED:
-        ran = await run(tmp_path / "s", trying.one, how=how, options={**options, "retries": 1})
-        if (attempts(ran) == 2, ran.value == "fine") != (expected, expected):
-            wrong.append((how, options, expected, [str(event) for event in ran.all(ev.Failed)]))
+    cases = [(how, {**options, "retries": 1}) for how, options, _ in TRIED]
+    ran = await run(tmp_path / "s", trying.failing, cases=cases)
+    wrong = [TRIED[n] for n in range(len(TRIED)) if attempts(ran, f"case {n}") != 1 + TRIED[n][2]]
     assert not wrong
+    assert set(ran.states().values()) == {"done", "failed"}
 
 
-@pytest.mark.parametrize(
-    ("script", "options", "tries"),
-    [
-        ("exit 3", {"retry_on": 3}, 2),
-        ("exit 3", {"retry_on": [1, 2]}, 1),
-        ("exit 3", {"no_retry_on": 3}, 1),
-        ("kill -9 $$", {"retry_on": "FAILED"}, 2),
-        ("echo disk is full >&2; exit 1", {"retry_on": "disk is full"}, 1),  # the message is not what was printed
-        ("exit 3", {"retry_on": "exit code 3"}, 2),
-    ],
-)
-async def test_programs_are_tried_again_by_their_exit_code(
-    tmp_path: Path, script: str, options: dict[str, Any], tries: int
-) -> None:
-    ran = await run(tmp_path / "s", trying.program, script=script, options={**options, "retries": 1})
-    assert attempts(ran) == tries, ran.all(ev.Failed)
+PROGRAMS: list[tuple[str, dict[str, Any], int]] = [
+    ("exit 3", {"retry_on": 3}, 2),
+    ("exit 3", {"retry_on": [1, 2]}, 1),
+    ("exit 3", {"no_retry_on": 3}, 1),
+    ("kill -9 $$", {"retry_on": "FAILED"}, 2),
+    ("echo disk is full >&2; exit 1", {"retry_on": "disk is full"}, 1),  # the message is not what was printed
+    ("exit 3", {"retry_on": "exit code 3"}, 2),
+]
+
+
+async def test_programs_are_tried_again_by_their_exit_code(tmp_path: Path) -> None:
+    cases = [(script, {**options, "retries": 1}) for script, options, _ in PROGRAMS]
+    ran = await run(tmp_path / "s", trying.programs, cases=cases)
+    found = [attempts(ran, f"case {number}") for number in range(len(PROGRAMS))]
+    assert found == [tries for _, _, tries in PROGRAMS], ran.all(ev.Failed)
 
 
 # More of what was not enough ------------------------------------------------------------------------------------------

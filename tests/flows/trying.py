@@ -65,8 +65,18 @@ def several(count: int = 20) -> Any:
 
 
 @orch.workflow
-def program(script: str, options: Any = None) -> Any:
-    return orch.command(["sh", "-c", script], cores=0.1, **(options or {}))["exit_code"]
+def failing(cases: Any) -> Any:
+    """For each way to fail, and options: a job that does so once."""
+    return [flaky.options(name=f"case {number}", **options)(how) for number, (how, options) in enumerate(cases)]
+
+
+@orch.workflow
+def programs(cases: Any) -> Any:
+    """For each script, and options: a program."""
+    return [
+        orch.command(["sh", "-c", script], cores=0.1, name=f"case {number}", **options)
+        for number, (script, options) in enumerate(cases)
+    ]
 
 
 # More of what was not enough ------------------------------------------------------------------------------------------
