@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from simulator import planted
+from simulator import planted, planted_model  # noqa: F401 - it registers its faults
 from simulator.batch import Batch
 from simulator.host import Host
 from simulator.oracle import Violation

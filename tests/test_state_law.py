@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
-from support.folded import added, begun, reach, run_through, subject, submitting
+from support.folded import Folded, added, begun, reach, run_through, subject, submitting
 
 from orch.attempt import Outcome, Reason
 from orch.bus import events as ev
@@ -36,7 +38,7 @@ cancelled         -          -        -        -        -       -         -     
 skipped           -          -        -        -        -       -         -       -       -
 dropped           -          -        -        -        -       -         -       -       -
 """
-"""Which event may come in which state of its job (x)."""
+"""Which event may come in which state of its job (x): one that is neither a service nor to be surveyed."""
 
 
 def cases() -> list[tuple[JobState, str, bool]]:
@@ -44,28 +46,27 @@ def cases() -> list[tuple[JobState, str, bool]]:
     return [(JobState(row[0]), tag, mark == "x") for row in rows for tag, mark in zip(head, row[1:], strict=True)]
 
 
+ABOUT: dict[str, Callable[[int, int], ev.Event]] = {
+    "submitting": submitting,
+    "submitted": lambda job, attempt: ev.Submitted(job=job, attempt=attempt, id="7"),
+    "running": lambda job, attempt: ev.Running(job=job, attempt=attempt),
+    "annotated": lambda job, attempt: ev.Annotated(job=job, attempt=attempt, name="n", value=1),
+    "logged": lambda job, attempt: ev.Logged(job=job, attempt=attempt, text="t"),
+    "succeeded": lambda job, attempt: ev.Succeeded(job=job, attempt=attempt),
+    "retrying": lambda job, attempt: ev.Retrying(job=job, attempt=attempt, reason="LOST"),
+    "failed": lambda job, attempt: ev.Failed(job=job, attempt=attempt, reason="FAILED"),
+    "cancelled": lambda job, attempt: ev.Cancelled(job=job, attempt=attempt),
+    "serving": lambda job, attempt: ev.Serving(job=job, attempt=attempt),
+    "surveyed": lambda job, attempt: ev.Surveyed(job=job, attempt=attempt, resources=ev.Resources()),
+    "reused": lambda job, _: ev.Reused(job=job, run="other", source=1, values=[ev.Kept(value=ev.Blob())]),
+    "rewound": lambda job, _: ev.Rewound(job=job, failed=2),
+    "removed": lambda job, _: ev.Removed(job=job, files=["f"]),
+}
+"""An event of each type about an attempt."""
+
+
 def about(tag: str, job: int, attempt: int) -> ev.Event:
-    """An event of the given type about an attempt."""
-    match tag:
-        case "submitting":
-            return submitting(job, attempt)
-        case "submitted":
-            return ev.Submitted(job=job, attempt=attempt, id="7")
-        case "running":
-            return ev.Running(job=job, attempt=attempt)
-        case "annotated":
-            return ev.Annotated(job=job, attempt=attempt, name="n", value=1)
-        case "logged":
-            return ev.Logged(job=job, attempt=attempt, text="t")
-        case "succeeded":
-            return ev.Succeeded(job=job, attempt=attempt)
-        case "retrying":
-            return ev.Retrying(job=job, attempt=attempt, reason="LOST")
-        case "failed":
-            return ev.Failed(job=job, attempt=attempt, reason="FAILED")
-        case "cancelled":
-            return ev.Cancelled(job=job, attempt=attempt)
-    raise AssertionError(tag)
+    return ABOUT[tag](job, attempt)
 
 
 @pytest.mark.parametrize("state", JobState)
@@ -88,6 +89,15 @@ def test_each_event_in_each_state(state: JobState, tag: str, legal: bool) -> Non
         told.then(event)
 
 
+@pytest.mark.parametrize("tag", ["serving", "surveyed", "reused", "rewound", "removed"])
+@pytest.mark.parametrize("state", JobState)
+def test_what_is_not_about_such_a_job_is_refused(state: JobState, tag: str) -> None:
+    told = reach(state)
+    row = told.state.jobs[subject(state)]
+    with pytest.raises(IllegalTransition, match=rf"\({tag}\): .*{row.name} \[{row.id}\]"):
+        told.then(about(tag, row.id, max(row.attempt, 1)))
+
+
 @pytest.mark.parametrize("state", sorted(LIVE))
 @pytest.mark.parametrize("tag", ["submitted", "running", "annotated", "succeeded", "retrying", "failed", "cancelled"])
 def test_only_the_live_attempt_can_say_anything(state: JobState, tag: str) -> None:
@@ -95,6 +105,59 @@ def test_only_the_live_attempt_can_say_anything(state: JobState, tag: str) -> No
         told = reach(state)
         with pytest.raises(IllegalTransition, match=rf"\({tag}\): attempt {attempt} of job j1 \[1\] is not live"):
             told.then(about(tag, 1, attempt))
+
+
+SPECIAL = """
+                 serving surveyed reused succeeded retrying failed
+service          -       -        -      -         -        -
+service, queued  -       -        -      -         x        x
+service, running x       -        -      -         x        x
+service, up      -       -        -      x         x        x
+survey           -       x        -      -         x        x
+surveyed         -       -        x      -         -        -
+not known        -       -        -      -         -        -
+"""
+"""The same for jobs that are services, or are (or were) to be surveyed first."""
+
+
+def special(where: str) -> Folded:
+    """A run whose job 1 stands there."""
+    service = where.startswith("service")
+    form, serves = ("service", 0) if service else ("fork", -1)
+    job = ev.Added(job=1, kind="job", name="j1", form=form, serves=serves, cache=not service)
+    told = begun().then(job, ev.Planned(count=1))
+    if where == "service":
+        return told
+    told.then(msgspec.structs.replace(submitting(1), survey=not service))
+    call = ev.Call(digest="d") if where == "surveyed" else None
+    surveyed = ev.Surveyed(job=1, attempt=1, resources=ev.Resources(), call=call)
+    running, up = ev.Running(job=1, attempt=1), ev.Serving(job=1, attempt=1)
+    more: dict[str, list[ev.Event]] = {
+        "service, queued": [ev.Submitted(job=1, attempt=1)],
+        "service, running": [running],
+        "service, up": [running, up],
+        "surveyed": [surveyed],
+        "not known": [surveyed],
+    }
+    return told.then(*more.get(where, []))
+
+
+def special_cases() -> list[tuple[str, str, bool]]:
+    head, *rows = SPECIAL.strip("\n").splitlines()
+    tags = head.split()
+    return [
+        (row[:17].strip(), tag, mark == "x") for row in rows for tag, mark in zip(tags, row[17:].split(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("where", "tag", "legal"), special_cases())
+def test_each_event_of_services_and_surveys(where: str, tag: str, legal: bool) -> None:
+    told = special(where)
+    if legal:
+        check(told.then(about(tag, 1, 1)).state)
+        return
+    with pytest.raises(IllegalTransition, match=rf"\({tag}\): .*j1 \[1\]"):
+        told.then(about(tag, 1, 1))
 
 
 @pytest.mark.parametrize("attempt", [0, 1, 3])

@@ -377,7 +377,7 @@ def _succeeded(state: State, event: ev.Succeeded) -> None:
 
 def _surveyed(state: State, event: ev.Surveyed) -> None:
     if not state.jobs[event.job].survey:
-        raise IllegalTransition(f"job {event.job} was not to be surveyed")
+        raise IllegalTransition(f"job {state.jobs[event.job].label} was not to be surveyed")
     row = _over(state, event)
     row.survey = False
     row.resources = event.resources
@@ -491,8 +491,9 @@ def _rewound(state: State, event: ev.Rewound) -> None:
 
 
 def _removed(state: State, event: ev.Removed) -> None:
-    state.keeping.pop(event.job, None)
-    state.removable.pop(event.job, None)
+    if event.job not in state.removable:
+        raise IllegalTransition(f"files of job {state.jobs[event.job].label} may be needed still, or there are none")
+    del state.keeping[event.job], state.removable[event.job]
     state.removed.append(event.seq)
 
 

@@ -89,9 +89,19 @@ def _index_problems(state: State) -> list[str]:
         "ends of chains": ([row.id for row in rows.values() if row.link and rows[row.link].after != row.id], []),
         "stale": ([job for job in state.stale if job not in state.live], []),
         "held": ([job for job in state.held if rows[job].state is not S.WAITING], []),
+        "without a service": (
+            [row.id for row in live if row.id not in state.stale and _lacks_a_service(state, row)],
+            [],
+        ),
         "unwanted": (sorted(state.unwanted), sorted(row.id for row in rows.values() if row.unwanted)),
     }
     return [f"{name}: {got} != {want}" for name, (got, want) in expected.items() if got != want]
+
+
+def _lacks_a_service(state: State, row: Job) -> bool:
+    """Does it run with credentials of a service that is gone?"""
+    services = [state.jobs[need] for need in row.needs if state.jobs[need].form == "service"]
+    return not row.unwanted and not all(service.valued for service in services)
 
 
 def _ids(state: State, states: Iterable[JobState]) -> list[JobId]:

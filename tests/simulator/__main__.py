@@ -19,7 +19,7 @@ from types import FrameType
 
 import pytest
 
-from simulator import planted
+from simulator import planted, planted_model  # noqa: F401 - it registers its faults
 from simulator.story import Story
 
 Told = tuple[int, str, list[str], int]

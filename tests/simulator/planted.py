@@ -136,7 +136,7 @@ def act_before_the_append(patch: Patch) -> None:
     patch.setattr(Leader, "_turn", turn)
 
 
-def _handle(patch: Patch, kind: type[ev.Event], handler: Callable[[State, Any], None]) -> None:
+def handle(patch: Patch, kind: type[ev.Event], handler: Callable[[State, Any], None]) -> None:
     """Fold events of a type otherwise."""
     patch.setattr(fold_module, "HANDLERS", {**fold_module.HANDLERS, kind: handler})
 
@@ -211,7 +211,7 @@ def forget_a_cancel(patch: Patch) -> None:
         real(state, event)
         state.cancelling = False
 
-    _handle(patch, ev.Opened, opened)
+    handle(patch, ev.Opened, opened)
 
 
 # The fold and what feeds it --------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def fold_the_clock(patch: Patch) -> None:
         real(state, event)
         state.jobs[event.job].pid = id(event)
 
-    _handle(patch, ev.Running, running)
+    handle(patch, ev.Running, running)
 
 
 # The agent -------------------------------------------------------------------------------------------------------

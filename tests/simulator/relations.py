@@ -67,6 +67,7 @@ class Relations:
             case ev.Succeeded():
                 self._commit(event.job, event.attempt)
                 self._over.add(event.job)
+                self._up.pop(event.job, None)  # a service ends well only when it is not needed any more
                 self._ended(event)
             case ev.Surveyed():
                 self._resources[event.job] = event.resources

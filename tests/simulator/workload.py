@@ -24,6 +24,7 @@ from orch.store.disk import Disk as StoreDisk
 from orch.store.file import FileStore
 from simulator.disk import Disk
 from simulator.names import ROOT, RUN
+from simulator.oracle import Violation
 from simulator.world import World
 
 
@@ -50,7 +51,10 @@ class Workload:
             job: Value(blob=Blob(data=self._read(value.blob)), refs=value.refs) for job, value in attempt.values.items()
         }
         inline = msgspec.structs.replace(attempt, body=Blob(data=self._read(attempt.body)), values=values)
-        outcome = self._workflow.body(inline)
+        try:
+            outcome = self._workflow.body(inline)
+        except LookupError as error:
+            raise Violation(f"{attempt.key} is given a value in which something is missing: {error!r}") from error
         if attempt.survey or outcome.reason is not Reason.FINISHED:
             return msgspec.structs.replace(outcome, key=attempt.key)
         try:
