@@ -106,6 +106,22 @@ def test_they_stop_when_a_successor_fails(place: Place) -> None:
     assert (states["use"], states["last"], states["lower"], states["upper"]) == ("done", "skipped", "done", "done")
 
 
+async def test_a_run_that_is_mended_has_its_services_again(place: Place) -> None:
+    """For what has to run again, and with new credentials; what is done is not touched."""
+    place.fail(services.fails)
+    before = len(place.lines())
+    Path(f"{place.said}.mended").touch()
+    async with orch.Orchestrator(place.store) as o:
+        run = await o.resume()
+        value = await run.result()
+        assert value == [["lower", "upper"], "last", run.status(2).pid]
+        tries = {job.kind if "(" in job.name else job.name: job.attempt for job in run.jobs()}
+    assert tries == {"host": 1, "lower": 2, "upper": 2, "fail": 2, "use": 1, "last": 1}
+    after = place.lines()[before:]
+    assert (after[0], after[-2:]) == ("+lower", ["-upper", "-lower"])
+    assert sorted(after[1:-2]) == ["+fail", "+last", "+upper", "-last"]
+
+
 def test_check_that_says_false_ends_a_service_well(place: Place) -> None:
     """Its credentials stay what they are."""
     assert place.run(services.odd, how="ends") == ["db"]

@@ -171,9 +171,13 @@ def too_big(said: str, cores: float = 0.5) -> Any:
 
 
 @orch.job(cores=0.1)
-def fail(said: str, *_credentials: Any) -> None:
+def fail(said: str, *credentials: Any) -> int:
+    """Well once somebody has mended what is wrong: there is another file then."""
     write(said, "+fail")
-    raise ValueError("no good")
+    if not os.path.exists(f"{said}.mended"):
+        raise ValueError("no good")
+    pid: int = credentials[0]["pid"]
+    return pid
 
 
 @orch.workflow
@@ -183,8 +187,9 @@ def fails(said: str) -> Any:
     lower = Server(said, "lower")
     up = host.add_service(lower)
     top = host.add_service(Server(said, "upper"), parent=lower)
-    host.add_child(orch.as_job(fail(said, up)))
-    return [host.add_child(orch.as_job(use(said, "user", up, top))), host.add_follow_on(named(said, "last"))]
+    failing = host.add_child(orch.as_job(fail(said, up)))
+    fine = host.add_child(orch.as_job(use(said, "user", up, top)))
+    return [fine, host.add_follow_on(named(said, "last")), failing]
 
 
 @orch.workflow
