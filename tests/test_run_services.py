@@ -167,6 +167,12 @@ def test_stop_that_raises_fails_it_and_costs_a_try(place: Place) -> None:
     assert place.run(services.odd, how="stop once", retries=1) == ["db"]
 
 
+def test_a_service_is_checked_as_often_as_it_says(place: Place) -> None:
+    """Its check would fail it."""
+    assert place.run(services.odd, how="check", interval="1h") == ["db"]
+    assert place.lines() == ["+host", "-host", "+db", "+user", "-user", "-db"]
+
+
 async def failing_check(place: Place, retries: int) -> tuple[orch.Run, list[Event]]:
     """A run whose service fails while it is used, the first time."""
     async with orch.Orchestrator(place.store) as o:

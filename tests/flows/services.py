@@ -103,7 +103,7 @@ class Odd(Server):
     """
 
     def __init__(self, said: str, name: str, how: str, after: str, **options: Any) -> None:
-        super().__init__(said, name, check_interval="5ms", **options)
+        super().__init__(said, name, **options)
         self.how = how
         self.after = after
         self.checked = False
@@ -140,10 +140,11 @@ def wait_for(said: str, line: str, pipe: str, credentials: Any) -> str:
 
 
 @orch.workflow
-def odd(said: str, how: str, retries: int = 0, pipe: str = "") -> Any:
+def odd(said: str, how: str, retries: int = 0, pipe: str = "", interval: str = "5ms") -> Any:
     host = named(said, "host")
     after = "user 1" if pipe else "db"
-    up = host.add_service(Odd(said, "db", how, after, retries=retries, retry_backoff=0))
+    service = Odd(said, "db", how, after, retries=retries, retry_backoff=0, check_interval=interval)
+    up = host.add_service(service)
     if pipe:
         return host.add_child(orch.as_job(wait_for(said, "user", pipe, up)))
     return host.add_child(orch.as_job(use(said, "user", up)))
