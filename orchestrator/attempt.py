@@ -152,6 +152,7 @@ class NewJob(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     version: str = ""
     priority: int = 0
     local: bool = False
+    preemptible: bool | None = None  # None: as `resources` says, or the run's default
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -92,7 +92,7 @@ def test_escalation_and_back_off() -> None:
 
 def test_where_and_how_it_runs() -> None:
     new = record(preemptible=True, local=True, priority=-3, checkpoint=True, version="3", cores=0.1)
-    assert (new.resources.preemptible, new.resources.cores) == (True, 0.1)
+    assert (new.preemptible, new.resources.cores) == (True, 0.1)
     assert (new.local, new.priority, new.checkpoint) == (True, -3, True)
     for option in ("preemptible", "local", "checkpoint", "cache"):
         with pytest.raises(UserError, match=f"job job: {option}='yes': this is True or False"):

@@ -78,7 +78,7 @@ def test_options_of_services() -> None:
         9, memory="1 GiB", cores=2, retries=3, accelerators=1, preemptible=True, local=True, priority=2, walltime="1h"
     )
     record = made(lambda: named("a").add_service(service)).jobs[1]
-    assert (record.resources.memory, record.resources.cores, record.resources.preemptible) == (2**30, 2.0, True)
+    assert (record.resources.memory, record.resources.cores, record.preemptible) == (2**30, 2.0, True)
     assert (record.retries, record.local, record.priority) == (3, True, 2)
     assert record.name.startswith("Database(9, memory='1 GiB'")
     assert made(lambda: named("a").add_service(Plain())).jobs[1].name == "Plain()"

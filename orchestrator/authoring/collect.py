@@ -172,6 +172,7 @@ def _settings(options: Options) -> dict[str, Any]:
         "version": options.version,
         "priority": options.priority,
         "local": options.local,
+        "preemptible": options.preemptible,
     }
     return {name: value for name, value in every.items() if value != _DEFAULTS[name]}
 

@@ -44,7 +44,7 @@ class Options(msgspec.Struct, frozen=True):
     """Checked options.
 
     `form` is "fork" or "pool"; an empty `name` means: made from the arguments. 0 cores, memory … : it does not say.
-    `cache` None: it does not say. `wanted`: those resources that depend on values, as they were given.
+    `cache`, `preemptible` None: it does not say. `wanted`: those resources that depend on values, as they were given.
     """
 
     resources: Resources = Resources(cores=0.0)
@@ -57,6 +57,7 @@ class Options(msgspec.Struct, frozen=True):
     version: str = ""
     priority: int = 0
     local: bool = False
+    preemptible: bool | None = None
     wanted: dict[str, Any] = {}
 
 
@@ -194,7 +195,7 @@ RESOURCES: dict[str, Callable[[Any], Any]] = {
 
 _OPTIONS: dict[str, _Option] = {
     **{name: _Option(parse, "resources", (name,)) for name, parse in RESOURCES.items()},
-    "preemptible": _Option(_flag, "resources", ("preemptible",)),
+    "preemptible": _Option(_flag, "", ("preemptible",)),
     "local": _Option(_flag, "", ("local",)),
     "priority": _Option(_priority, "", ("priority",)),
     "retries": _Option(_retries, "", ("retries",)),

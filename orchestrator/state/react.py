@@ -289,7 +289,7 @@ def added(jobs: list[NewJob], base: int, by: int, attempt: int, rules: Rules) ->
             form=job.form,
             body=job.body,
             wanted=job.wanted,
-            resources=filled(job.resources, rules),
+            resources=_asked(job, rules),
             retries=rules.retries if job.retries < 0 else job.retries,
             retry=job.retry,
             checkpoint=job.checkpoint,
@@ -308,10 +308,16 @@ def _may_be_reused(job: NewJob, rules: Rules) -> bool:
     return rules.cache == "all" if job.cache is None else job.cache
 
 
+def _asked(job: NewJob, rules: Rules) -> ev.Resources:
+    resources = filled(job.resources, rules)
+    preemptible = rules.resources.preemptible if job.preemptible is None else job.preemptible
+    return msgspec.structs.replace(resources, preemptible=True) if preemptible else resources
+
+
 def filled(resources: ev.Resources, rules: Rules) -> ev.Resources:
     """What a job asks for, with the run's defaults for what it does not say."""
     default = rules.resources
-    if resources.cores and not (default.memory or default.disk or default.walltime or default.preemptible):
+    if resources.cores and not (default.memory or default.disk or default.walltime):
         return resources
     return msgspec.structs.replace(
         resources,
@@ -319,7 +325,6 @@ def filled(resources: ev.Resources, rules: Rules) -> ev.Resources:
         memory=resources.memory or default.memory,
         disk=resources.disk or default.disk,
         walltime=resources.walltime or default.walltime,
-        preemptible=resources.preemptible or default.preemptible,
     )
 
 
