@@ -16,12 +16,10 @@ from pathlib import Path
 from orch.agent import processes
 from orch.agent.loop import Loop
 from orch.agent.model import Task
+from orch.agent.patience import PATIENCE
 from orch.agent.ports import Timer
 from orch.agent.tags import NAME, tag_of
 from orch.work import deferred
-
-MOST_SECONDS = 300.0
-"""What an attempt has deferred may take so long; then it is ended, and counts as done."""
 
 MOST_TRIES = 3
 """How often it is begun anew when its process is killed from outside."""
@@ -106,7 +104,7 @@ class Epilogues:
             self._over(epilogue)
             return
         self.pids[pid] = epilogue
-        epilogue.timer = self._loop.after(MOST_SECONDS, lambda: self._end(pid, epilogue))
+        epilogue.timer = self._loop.after(PATIENCE, lambda: self._end(pid, epilogue))
 
     def _spawn(self, epilogue: Epilogue) -> int:
         argv = deferred.command(epilogue.path, self._store)
@@ -126,7 +124,7 @@ class Epilogues:
 
     def _end(self, pid: int, epilogue: Epilogue) -> None:
         epilogue.too_long = True
-        _say(epilogue.file, f"deferred functions were ended after {MOST_SECONDS:g} s")
+        _say(epilogue.file, f"deferred functions were ended after {PATIENCE:g} s")
         processes.kill_child(pid)
 
     def _done(self, epilogue: Epilogue) -> None:

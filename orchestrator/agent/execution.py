@@ -19,6 +19,7 @@ from orch.agent.epilogues import Epilogues
 from orch.agent.loop import Loop
 from orch.agent.model import Phase, Task, template_key
 from orch.agent.outcomes import add_usage, conclude, of_program, utc_now, verdict_of_fork, verdict_of_status
+from orch.agent.patience import PATIENCE
 from orch.agent.ports import Listener
 from orch.agent.rooms import Rooms
 from orch.agent.tags import tag_of
@@ -72,6 +73,7 @@ class Execution:
         self._pids: dict[int, Task] = {}
         self._marks: dict[str, Task] = {}
         self._ending: dict[str, Task] = {}
+        self._services: dict[tuple[str, int], Task] = {}  # those that have come up, by run and job
         self._strays: dict[int, Stray] = {}
         self._owners: dict[int, Task] = {}  # of strangers, as far as their marks were seen
         self._sweep_wanted = False
@@ -151,7 +153,7 @@ class Execution:
             self._over(task)
         elif task.phase is Phase.RUNNING and task.up is not None and task.verdict is None and reason in GENTLE:
             task.farewell = True
-            self.dismiss(task)
+            self._tell_to_stop(task)
             self._loop.after(GRACE, lambda: self._kill(task) if task.phase is Phase.RUNNING else None)
         elif task.phase is Phase.RUNNING:
             self._kill(task)
@@ -161,7 +163,18 @@ class Execution:
             self._take_back(task.place)
 
     def dismiss(self, task: Task) -> None:
-        """Tell a service to stop by itself. One that is not up yet finds it said when it is."""
+        """Tell a service to stop by itself. One that is not up yet hears it when it is; one that hangs is ended."""
+        if not task.dismissed:
+            self._tell_to_stop(task)
+            self._loop.after(PATIENCE, lambda: self._lose_patience(task))
+
+    def _lose_patience(self, task: Task) -> None:
+        if task.phase in {Phase.QUEUED, Phase.HANDED}:
+            self._loop.after(PATIENCE, lambda: self._lose_patience(task))
+        else:
+            self.stop(task, Reason.FAILED, f"it was told to stop, and has not stopped in {PATIENCE:g} s")
+
+    def _tell_to_stop(self, task: Task) -> None:
         task.dismissed = True
         if task.signal is not None:
             task.signal.close()
@@ -223,6 +236,8 @@ class Execution:
         """An attempt said something."""
         task = self.tasks.get(note.key)
         if task is not None and task.live:
+            if note.kind == "up":
+                self._services[task.run.name, task.attempt.job] = task
             self.listener.noted(task, note)
 
     def left(self, outcome: Outcome) -> None:
@@ -304,9 +319,25 @@ class Execution:
             return
         now = time.monotonic()
         for task in list(self._ending.values()):
-            if (task.key not in held or now - task.ended_at > STUBBORN) and not self._defers(task):
+            if task.key in held and now - task.ended_at <= STUBBORN:
+                continue
+            if not self._defers(task) and not self._failed_with_a_service(task):
                 del self._ending[task.key]
                 self._finish(task)
+
+    def _failed_with_a_service(self, task: Task) -> bool:
+        """Has it failed when a service that it uses had died, and has nobody been told of that yet?
+
+        The service's end is told first: then the leader knows whose fault it was.
+        """
+        if task.kill is not None or task.verdict is None or task.verdict.reason is Reason.FINISHED:
+            return False
+        used = (self._services.get((task.run.name, job)) for job in task.attempt.values)
+        return any(service is not None and self._has_died(service) for service in used)
+
+    def _has_died(self, service: Task) -> bool:
+        """Also if that is not known yet: a process loses its memory before its files and sockets (Linux, do_exit)."""
+        return service.phase is Phase.ENDING or processes.has_no_environment(service.pid)
 
     def _defers(self, task: Task) -> bool:
         """Is something to be done, or being done, that the attempt has deferred to its end?"""
@@ -371,7 +402,7 @@ class Execution:
         return [pid for pid in unknown if not self._rooms.is_helper(pid)] if unknown else unknown
 
     def _finish(self, task: Task) -> None:
-        self.dismiss(task)
+        self._tell_to_stop(task)
         outcome = conclude(task, self._store, self._host)
         if task.capture is not None:
             task.run.space.captures.give_back(task.capture, reuse=not task.left_behind)
@@ -384,6 +415,9 @@ class Execution:
         self.admission.release(task)
         self._marks.pop(tag_of(self._agent, task.key), None)
         self.tasks.pop(task.key, None)
+        if task.up is not None:
+            self._services.pop((task.run.name, task.attempt.job), None)
+            self._look_again()  # there may be some that waited for this
         task.phase = Phase.ENDED
         task.place = None
         task.outcome = outcome
