@@ -49,7 +49,7 @@ def _may_get_room(state: State, live: list[Job], running: list[Job], capacity: C
     left = _left(running, capacity)
     queued = [row for row in live if row.state is not JobState.RUNNING]
     if queued:
-        return capacity.elastic or any(not fits(row.resources, left) for row in queued)
+        return capacity.elastic or any(not _lacks(row, running, left) for row in queued)
     room = limits.slots + limits.ahead - len(live)
     if limits.jobs:
         room = min(room, limits.jobs - len(live))
@@ -61,14 +61,23 @@ def _left(running: list[Job], capacity: Capacity) -> Capacity:
     """What the running services leave."""
     return msgspec.structs.replace(
         capacity,
-        cores=capacity.cores - sum(row.resources.cores for row in running),
+        cores=round(capacity.cores - sum(row.resources.cores for row in running), 6),  # fractions add up badly
         memory=capacity.memory - sum(row.resources.memory for row in running),
         disk=capacity.disk - sum(row.resources.disk for row in running),
     )
 
 
+def _lacks(row: Job, running: list[Job], left: Capacity) -> str:
+    """What there is not enough of for a job beside the running services; devices are wanted together with theirs."""
+    wanted = row.resources
+    if wanted.accelerators:
+        held = (each for service in running for each in service.resources.accelerators)
+        wanted = msgspec.structs.replace(wanted, accelerators=(*wanted.accelerators, *held))
+    return fits(wanted, left)
+
+
 def _short(wanting: Job, running: list[Job], capacity: Capacity, limits: Limits, state: State) -> str:
-    short = fits(wanting.resources, _left(running, capacity))
+    short = _lacks(wanting, running, _left(running, capacity))
     if short:
         return short
     if limits.jobs and len(state.live) >= limits.jobs:
