@@ -14,7 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from orch.attempt import Attempt, NewJob, Outcome, Plan, Reason
-from orch.bus.events import Blob, Call, Resources
+from orch.bus.events import Blob, Call, Resources, Retry
 from support.random_graphs import passable, random_jobs
 from support.workflows import Resolved, blob, number, resolve
 
@@ -84,7 +84,12 @@ class RichWorkflow:
             return msgspec.structs.replace(job, name=name, body=body, resources=resources, retries=2, local=False)
         resources = Resources(cores=chance.choice([0.5, 1.0, 1.0, 1.5]), memory=chance.choice([1, 1, 2, 4]) << 30)
         return msgspec.structs.replace(
-            job, name=name, body=body, resources=resources, retries=max(job.retries, 2 * job.checkpoint)
+            job,
+            name=name,
+            body=body,
+            resources=resources,
+            retry=Retry(memory_cap=6 << 30),  # all that there is would be too much, with a service beside it
+            retries=max(job.retries, 2 * job.checkpoint),
         )
 
     # What comes out ----------------------------------------------------------------------------------------------
