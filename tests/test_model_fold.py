@@ -118,3 +118,30 @@ def test_services_that_are_needed_again_start_one_after_the_other_again() -> Non
     more(found, ev.Succeeded(job=3, attempt=1), ev.Succeeded(job=2, attempt=1), ev.Ended(outcome="failed"))
     more(found, ev.Restarted())
     assert [state_of(found, number) for number in (2, 3, 4)] == [S.READY, S.WAITING, S.READY]
+
+
+def test_a_call_is_looked_up_anew_where_nobody_has_heard_of_the_answer_or_the_code_has_changed() -> None:
+    survey = msgspec.structs.replace(submitting(1), survey=True)
+    surveyed = ev.Surveyed(job=1, attempt=1, resources=ev.Resources(), call=ev.Call(digest="d"))
+    for news in ([ev.Recoded(bundle="new", previous="")], [ev.Requested(what="cancel"), ev.Restarted()]):
+        found = told(job(1, cache=True), ev.Planned(count=1), survey, surveyed)
+        assert list(found.state.surveyed) == [1]
+        more(found, *news)
+        assert (list(found.state.surveyed), list(found.state.ready), found.state.calls) == ([], [1], {})
+        more(found, msgspec.structs.replace(submitting(1, 2), survey=True))
+
+
+def test_files_for_a_while_are_those_of_the_attempt_whose_value_is_known() -> None:
+    file = ev.StoredFile(path="f", keep="successors")
+    found = told(job(1, checkpoint=True, retries=1), job(2, needs=[1]), ev.Planned(count=2), submitting(1))
+    more(found, job(3, by=1), ev.Succeeded(job=1, attempt=1, added=1, files=[file]), submitting(3), submitting(2))
+    more(found, ev.Failed(job=3, attempt=1, reason="FAILED"), ev.Rewound(job=1, failed=3), submitting(1, 2))
+    more(found, ev.Succeeded(job=1, attempt=2, files=[file]))
+    assert (found.state.keeping, found.state.removable) == ({1: {2}}, {})
+    more(found, ev.Succeeded(job=2, attempt=1), ev.Removed(job=1, files=["f"]))
+
+
+def test_a_leaf_whose_files_are_for_its_successors_only_has_none() -> None:
+    file = ev.StoredFile(path="f", keep="successors")
+    found = told(job(1), ev.Planned(count=1), submitting(1), ev.Succeeded(job=1, attempt=1, files=[file]))
+    assert list(found.state.removable) == [1]

@@ -83,6 +83,7 @@ class Leader:
         self._stall = Stall(state, session.capacity, anyio.current_time)
         self._unsettled = {state.jobs[job].key for job in state.live}
         self._ask = 0  # number of the latest question to the adapter
+        self._early: dict[str, Finished] = {}  # of links: what came before the end of the one before them
         self._asked: set[str] = set()  # to end: keys
         self._told: set[str] = set()  # to stop: keys of services
         self._whole = True  # what is staged is what a whole turn came to
@@ -213,6 +214,10 @@ class Leader:
             if not update.ask:
                 self._doubt(turn, key)
             return  # else an old answer, or one that comes twice: the attempt may have been handed over since, and run
+        row = live_row(self.state, key)
+        if isinstance(update, Finished) and row is not None and row.after:
+            self._early[key] = update
+            return
         most_memory = self._session.capacity().memory
         events = react(self.state, update, rules(self._settings, most_memory), self._refuse)
         self._stage(turn, events)
@@ -224,10 +229,20 @@ class Leader:
             self._told.discard(key)
             if update.outcome.reason is Reason.MISSING:
                 turn.cancel.append(key)  # should it come back: nobody wants it any more
+            self._learn_late(turn)
         elif isinstance(update, Unknown):
             row = live_row(self.state, key)
             if row is not None and row.state is JobState.SUBMITTING:
                 turn.submit.append(row.id)
+
+    def _learn_late(self, turn: Turn) -> None:
+        """The ends of links that came before those of what they follow: does that stand by now?"""
+        for key, update in list(self._early.items()):
+            row = live_row(self.state, key)
+            if row is None or not row.after:
+                del self._early[key]
+                self._learn(turn, update)
+                return  # which has looked at the others
 
     def _doubt(self, turn: Turn, key: str) -> None:
         """The adapter says unasked that it does not know a live attempt: its agent may have died before it heard of it.

@@ -86,6 +86,19 @@ def _created(state: State, event: ev.Created) -> None:
 
 def _recoded(state: State, event: ev.Recoded) -> None:
     state.bundle = event.bundle
+    for row in state.jobs.values():
+        if row.state in (S.WAITING, S.READY):
+            _survey_again(state, row)
+
+
+def _survey_again(state: State, row: Job) -> None:
+    """What its call was is not known any more: the code has changed, or nobody has asked the cache yet."""
+    if not row.cache or row.survey:
+        return
+    row.survey = True
+    state.calls.pop(row.id, None)
+    if state.surveyed.pop(row.id, None) is not None:
+        state.ready.add(row)
 
 
 def _adjusted(state: State, event: ev.Adjusted) -> None:
@@ -160,6 +173,7 @@ def _revive(state: State, row: Job, time: str) -> None:
     row.reason = row.message = ""
     row.exit_code, row.signal = None, 0
     row.because = WORKFLOW
+    _survey_again(state, row)
     for above in checkpoint_above(state, row):
         above.charged = 0
     if row.state is S.CANCELLED and row.doomed:
@@ -352,11 +366,14 @@ def _succeeded(state: State, event: ev.Succeeded) -> None:
         raise IllegalTransition(f"the attempt of job {row.label} cannot be the last one")
     row.output_seq = event.seq
     row.reason, row.message, row.exit_code, row.signal = "FINISHED", "", 0, 0
-    if not row.valued:  # else it is a service, or a checkpoint that runs again: a value, once known, stays
+    valued = row.valued
+    if not valued:  # else it is a service, or a checkpoint that runs again: a value, once known, stays
         row.value_seq, row.alias = event.seq, event.alias
     todo: list[Job] = []
     has_succeeded(state, row, todo, event.time)
-    if not (event.added or event.refs or state.provisional) and finish_leaf(state, row, todo, event.time):
+    if not (event.added or event.refs or event.files or state.provisional) and finish_leaf(
+        state, row, todo, event.time
+    ):
         ripple(state, todo, event.time)
         return
     todo.append(row)
@@ -365,7 +382,7 @@ def _succeeded(state: State, event: ev.Succeeded) -> None:
     if event.refs and not row.valued:
         hold(state, row, event.refs)
     for file in event.files:
-        if file.keep == "successors" and not row.holders:
+        if file.keep == "successors" and not valued and not row.holders:
             state.keeping[row.id] = {row.id, *row.users}
     if row.link:
         if event.added:
