@@ -18,19 +18,22 @@ BEGUN = 27
 
 KILLED = -signal.SIGKILL
 MOMENTS = ["behind", "before", "torn", "synced", "checked"]
+MOST, LEAST = (80, 50) if NIGHTLY else (8, 8)
+"""Leaders that are killed in a row."""
+
 LONG = 3600 if NIGHTLY else 120
 
 
-def moments(seed: str, most: int) -> list[int]:
-    """Events at which to kill: a sample; with ORCH_NIGHTLY=1 all."""
-    return list(range(BEGUN, 200)) if NIGHTLY else sorted(random.Random(seed).sample(range(BEGUN, EVENTS), most))
+def moments(seed: str, most: int, step: int = 1) -> list[int]:
+    """Events at which to kill: a sample; with ORCH_NIGHTLY=1 all, or one of so many."""
+    return list(range(BEGUN, 200, step)) if NIGHTLY else sorted(random.Random(seed).sample(range(BEGUN, EVENTS), most))
 
 
 @pytest.mark.timeout(LONG)
 def test_the_leader_is_killed_at_an_event(tmp_path: Path) -> None:
     """The next one is done."""
     with agent_ends(tmp_path / "s"):
-        for number, at in enumerate(moments("leader", 3)):
+        for number, at in enumerate(moments("leader", 2)):
             case = ModelCase(tmp_path, f"r{at}")
             first = case.call([*case.sabotage(at=at, when=MOMENTS[number % 5], do=["leader"]), *case.begin()])
             if first.returncode == KILLED:
@@ -48,12 +51,37 @@ def test_leaders_are_killed_in_a_row(tmp_path: Path) -> None:
     words, at = case.begin(), BEGUN
     kills = 0
     with agent_ends(case.store):
-        while kills < (60 if NIGHTLY else 12):
+        while kills < MOST:
             when = chance.choice(MOMENTS)
             found = case.call([*case.sabotage(at=at, own=True, when=when, do=["leader"]), *words])
             if found.returncode != KILLED:
                 break
             kills += 1
-            words, at = case.carry_on(), chance.randint(1, 5)
-        assert kills >= (50 if NIGHTLY else 12)
+            words, at = case.carry_on(), chance.randint(1, 4)
+        assert kills >= LEAST
         case.check(case.finish())
+
+
+OTHERS = {
+    "agent": ["agent"],
+    "services": ["services"],
+    "workers": ["workers"],
+    "agent and leader": ["agent", "leader"],
+    "services and leader": ["services", "leader"],
+    "leader, by SIGTERM": ["term"],
+    "leader, by Ctrl-C": ["interrupt"],
+}
+LEFT = {KILLED, 128 + signal.SIGTERM, 128 + signal.SIGINT}
+"""How a leader that did not end its run exits."""
+
+
+@pytest.mark.timeout(LONG)
+@pytest.mark.parametrize("who", OTHERS)
+def test_others_are_killed_at_an_event(tmp_path: Path, who: str) -> None:
+    """What was lost with them runs again, and nothing else does. A body that is killed by a signal costs a try."""
+    with agent_ends(tmp_path / "s"):
+        for number, at in enumerate(moments(who, 1, 5)):
+            case = ModelCase(tmp_path, f"r{at}", lossy="SIGTERM" not in who)
+            plan = case.sabotage(at=at, when=MOMENTS[number % 5], do=OTHERS[who])
+            found = case.call([*plan, *case.begin("--retries", "5")])
+            case.check(case.finish() if found.returncode in LEFT else found)

@@ -108,7 +108,7 @@ def point(where: str) -> Any:
     return shaken
 
 
-@orch.job(cores=0.1)
+@orch.job(cores=0.1, retries=0)
 def shaky(where: str, turn: int) -> int:
     defers(where)
     if count(where, "shaky-failed") < FAILURES:

@@ -9,7 +9,8 @@ PLAN is JSON. The log's file operations are wrapped, and so a fault comes at an 
              behind    … to its end; the group is not synced
              synced    its group is synced, and the leader has not yet looked whether it is fenced
              checked   it has, and not yet acted
-    do       a list of: leader, agent, workers, template: kill them (SIGKILL); stop: SIGSTOP to itself;
+    do       a list of: leader, agent, workers, template: kill them (SIGKILL); services: those whose process ids
+             are in the file `where`; term, interrupt: SIGTERM, SIGINT to itself; stop: SIGSTOP to itself;
              fill: leave no room on the disk of `where`; files: nor for a new file there;
              clock: this process' clock goes back by `seconds`; touch: make the file `where`
     audit    instead: the leader is killed before the `at`-th change of the file system, whatever it changes
@@ -180,6 +181,14 @@ def stop_leader(_plan: Plan) -> None:
     signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # to this thread: it does not go on for a moment
 
 
+def terminate(_plan: Plan) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupt(_plan: Plan) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def kill_agent(plan: Plan) -> None:
     pid = agent_of(plan.store)
     if pid:
@@ -190,6 +199,14 @@ def kill_workers(plan: Plan) -> None:
     """Every process of an attempt of the run."""
     for pid in processes.marked(f"{agent_name(plan.store, paths.host_name())}:{plan.run}."):
         _kill(pid)
+
+
+def kill_services(plan: Plan) -> None:
+    """Those of the run's processes that say they are services."""
+    known = {int(line) for line in Path(plan.where).read_text().splitlines()} if Path(plan.where).exists() else set()
+    for pid in processes.marked(f"{agent_name(plan.store, paths.host_name())}:{plan.run}."):
+        if pid in known:
+            _kill(pid)
 
 
 def kill_template(plan: Plan) -> None:
@@ -232,6 +249,9 @@ _DEEDS: dict[str, Callable[[Plan], None]] = {
     "stop": stop_leader,
     "agent": kill_agent,
     "workers": kill_workers,
+    "services": kill_services,
+    "term": terminate,
+    "interrupt": interrupt,
     "template": kill_template,
     "fill": fill,
     "files": use_up_files,
