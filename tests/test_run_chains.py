@@ -23,8 +23,6 @@ import orch
 from orch.bus import events as ev
 from orch.history import replay_state
 
-NOT = {"settings": {"chaining": False}}
-
 
 class Gate:
     """What a link waits for in the middle of a chain."""
@@ -103,7 +101,9 @@ async def test_a_chain_is_handed_over_at_once_and_each_link_is_a_job(tmp_path: P
 async def test_the_value_is_the_same_without_chaining(tmp_path: Path, where: Path, form: str) -> None:
     chained = await run(tmp_path / "s", linked.line, where=str(where), form=form)
     (tmp_path / "other").mkdir()
-    single = await run(tmp_path / "s", linked.line, where=str(tmp_path / "other"), form=form, **NOT)
+    single = await run(
+        tmp_path / "s", linked.line, where=str(tmp_path / "other"), form=form, settings={"chaining": False}
+    )
     assert after(single) == {f"link {number}": [""] for number in range(5)}
     if form == "file":
         assert (chained.value.digest, chained.value.size) == (single.value.digest, single.value.size)
@@ -167,8 +167,8 @@ async def test_only_a_single_successor_with_a_single_predecessor_follows(tmp_pat
 async def test_a_failure_reruns_from_that_link(tmp_path: Path, where: Path, gate: Gate, isolation: str) -> None:
     gate.open()
     gate.open()
-    given = {"where": str(where), "gate": gate.names, "fails": 1, "isolation": isolation}
-    ran = await run(tmp_path / "s", linked.held, **given)
+    names = gate.names
+    ran = await run(tmp_path / "s", linked.held, where=str(where), gate=names, fails=1, isolation=isolation)
     assert ran.value == 5
     assert after(ran) == {
         "link 0": [""],
@@ -219,6 +219,7 @@ async def test_killed_in_the_middle_nothing_runs_twice(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     store = tmp_path / ".orch"
     words = ["--where", str(where), "--said", gate.said.path, "--held", gate.held.path]
+    out = ""
     with running("run", "--quiet", "--run-id", "r", "-m", "flows.linked_main", *words, cwd=tmp_path) as process:
         await gate.said.wait()
         await until(log_directory(store, "r"), lambda event: isinstance(event, ev.Running) and event.job == 3)

@@ -107,7 +107,7 @@ def growing(where: str) -> Any:
 @orch.workflow
 def shapes(where: str, second: Any) -> Any:
     """A chain of two, of which the second has other options."""
-    own = {"cores": 0.2, "memory": "300 MiB", "disk": "1 MiB", "walltime": "1 min"}
+    own: dict[str, Any] = {"cores": 0.2, "memory": "300 MiB", "disk": "1 MiB", "walltime": "1 min"}
     first = link.options(name="first", **own)(where, 0)
     return link.options(**{"name": "second", **own, **second})(where, 1, first)
 
