@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import pytest
@@ -18,7 +19,7 @@ from support.work import lines_run
 from support.workflows import blob
 
 from orch.adapters.contract import Finished, Queued, Started
-from orch.attempt import NewJob, Outcome, Plan, Reason
+from orch.attempt import MAKER, NewJob, Outcome, Plan, Reason
 from orch.bus import events as ev
 from orch.state.decide import Limits, attempt_key, decide
 from orch.state.fold import fold
@@ -62,12 +63,37 @@ def tree(n: int) -> Plan:
     return graph([[k for k in (2 * job + 1, 2 * job + 2) if k < n] for job in range(n)], [0])
 
 
+def generations(n: int) -> Plan:
+    """Each job is a child of the one before it."""
+    return related([{"parents": [k - 1]} if k else {} for k in range(n)])
+
+
+def sequels(n: int) -> Plan:
+    """Each job is a follow-on of the one before it."""
+    return related([{"follows": [k - 1]} if k else {} for k in range(n)])
+
+
+def siblings(n: int) -> Plan:
+    """All jobs are children of the first, but for one that follows them."""
+    return related([{}, *({"parents": [0]} for _ in range(n - 2)), {"follows": [0]}])
+
+
+def capsules(n: int) -> Plan:
+    """Each second job has no body, and follows the one before it."""
+    return related([{"form": "group" if k % 2 else "fork", "follows": [k - 1] if k else []} for k in range(n)])
+
+
+def related(relations: list[dict[str, Any]]) -> Plan:
+    return Plan(value=blob(0), jobs=[NewJob(kind="job", body=blob(0), **each) for each in relations])
+
+
 def graph(needs: list[list[int]], refs: list[int]) -> Plan:
     return Plan(value=blob(0), refs=refs, jobs=[NewJob(kind="job", needs=n, body=blob(0)) for n in needs])
 
 
 GRAPHS: dict[str, Callable[[int], Plan]] = {
     "apart": apart, "chain": chain, "fan-in": fan_in, "fan-out": fan_out, "tree": tree,
+    "generations": generations, "sequels": sequels, "siblings": siblings, "capsules": capsules,
 }  # fmt: skip
 
 
@@ -123,7 +149,7 @@ def test_folding(name: str) -> None:
     assert growth(work) < MOST
 
 
-@pytest.mark.parametrize("name", ["chain", "fan-in", "fan-out", "tree"])
+@pytest.mark.parametrize("name", sorted(set(GRAPHS) - {"apart"}))
 def test_skipping_and_restarting(name: str) -> None:
     def work(n: int) -> Callable[[], object]:
         desk = Desk(GRAPHS[name](n))
@@ -216,8 +242,9 @@ def test_a_deep_chain_made_by_one_attempt(n: int) -> None:
     assert list(desk.state.ready) == [first]
 
 
-def test_a_deep_chain_runs_to_its_end() -> None:
-    desk = Desk(chain(10_000))
+@pytest.mark.parametrize("name", ["chain", "generations", "sequels", "capsules"])
+def test_a_deep_chain_runs_to_its_end(name: str) -> None:
+    desk = Desk(GRAPHS[name](10_000))
     desk.run()
     assert desk.state.outcome == "succeeded"
 
@@ -233,6 +260,61 @@ def test_a_deep_chain_of_tail_calls_is_done_at_once() -> None:
     desk.finished(n)
     assert desk.state.counts[JobState.DONE] == n
     assert {row.value_seq for row in desk.state.jobs.values()} == {desk.state.workflow.value_seq} == {desk.state.seq}
+
+
+def test_a_hundred_thousand_children_of_one_job() -> None:
+    desk = Desk(apart(1))
+    desk.submit()
+    n = 100_000
+    jobs = [NewJob(kind="job", parents=[MAKER], body=blob(0)) for _ in range(n)]
+    desk.finished(1, jobs=[*jobs, NewJob(kind="job", follows=[MAKER], body=blob(0))])
+    assert (len(desk.state.ready), desk.state.counts[JobState.WAITING]) == (n, 1)
+    (first, *_) = desk.submit()
+    desk.finished(first, reason=Reason.FAILED)
+    assert desk.state.counts[JobState.SKIPPED] == 1
+    desk.told.then(ev.Requested(what="cancel"), ev.Restarted())
+    assert (desk.state.counts[JobState.SKIPPED], len(desk.state.ready) + len(desk.state.live)) == (0, n)
+
+
+# Checkpoints -------------------------------------------------------------------------------------------------------
+
+
+def below_a_checkpoint(n: int) -> Desk:
+    """A checkpoint that has made a job, which has made the next one, and so on: n, each with a leaf that is ready."""
+    desk = Desk(Plan(jobs=[NewJob(kind="job", checkpoint=True, retries=1, body=blob(0))]))
+    for _ in range(n):
+        job = max(desk.state.jobs)
+        attempt = desk.state.jobs[job].attempt + 1
+        desk.told.then(ev.Submitting(job=job, attempt=attempt, key=attempt_key("r", job, attempt)))
+        desk.finished(job, jobs=[NewJob(kind="leaf", body=blob(0)), NewJob(kind="job", body=blob(0))])
+    return desk
+
+
+def test_dropping_what_is_below_a_checkpoint() -> None:
+    def work(n: int) -> Callable[[], object]:
+        desk = below_a_checkpoint(n)
+        (leaf, *_) = desk.submit()
+        desk.finished(leaf, reason=Reason.FAILED)
+        return lambda: desk.told.then(ev.Rewound(job=1, failed=leaf))
+
+    assert growth(work) < MOST
+
+
+def test_failures_far_below_checkpoints_and_elsewhere() -> None:
+    def work(n: int, *, tries: int) -> Callable[[], object]:
+        desk = below_a_checkpoint(n)
+        desk.state.jobs[1].charged = 1 - tries
+
+        def fail() -> None:
+            for _ in range(n // 8):
+                for job in desk.submit():
+                    desk.finished(job, reason=Reason.FAILED)
+            desk.told.then(ev.Restarted())
+
+        return fail
+
+    assert growth(lambda n: work(n, tries=0)) < MOST
+    assert growth(lambda n: work(n, tries=1)) < MOST
 
 
 # What lines do not show --------------------------------------------------------------------------------------------

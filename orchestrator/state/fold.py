@@ -226,6 +226,9 @@ def _added(state: State, event: ev.Added) -> None:
     state.next_job = event.job + 1
     row = Job(event.job, event.kind, event.name, event.seq)
     row.by, row.needs, row.form = event.by, event.needs, event.form
+    maker = state.jobs.get(event.by)
+    if maker is not None:
+        row.inside = maker.id if maker.checkpoint else maker.inside
     if event.parents or event.follows or event.serves >= 0:
         row.parents, row.follows, row.serves = event.parents or NONE, event.follows or NONE, event.serves
     row.resources, row.retries, row.retry = event.resources, event.retries, event.retry

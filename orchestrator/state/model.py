@@ -40,6 +40,7 @@ class Job(msgspec.Struct, gc=False):
     added_seq: int  # event that has the body
     state: JobState = JobState.ADDED
     by: JobId = WORKFLOW
+    inside: JobId = WORKFLOW  # the nearest checkpoint by which, or by what that made, it was made
     form: str = "fork"
     resources: Resources = DEFAULT_RESOURCES
     retries: int = 0

@@ -14,12 +14,10 @@ S = JobState
 
 def checkpoint_above(state: State, job: Job) -> Iterator[Job]:
     """The checkpoints by whose attempts (or by what those made) a job was made, the nearest first."""
-    by = job.by
-    while by != WORKFLOW:
-        row = state.jobs[by]
-        if row.checkpoint and row.state is S.SUCCEEDED:
-            yield row
-        by = row.by
+    while job.inside != WORKFLOW:
+        job = state.jobs[job.inside]
+        if job.state is S.SUCCEEDED:
+            yield job
 
 
 def rewind(state: State, checkpoint: Job, time: str) -> list[Job]:
@@ -56,10 +54,10 @@ def _made(state: State, checkpoint: Job) -> Iterator[Job]:
 
 
 def _is_below(state: State, job: Job, checkpoint: JobId) -> bool:
-    by = job.by
-    while by not in (WORKFLOW, checkpoint):
-        by = state.jobs[by].by
-    return by == checkpoint
+    inside = job.inside
+    while inside not in (WORKFLOW, checkpoint):
+        inside = state.jobs[inside].inside
+    return inside == checkpoint
 
 
 def _cut(state: State, row: Job, time: str) -> None:
