@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from support.folded import Folded, begun, run_through, submitting
 
@@ -12,7 +14,7 @@ from orch.testing.states import check
 S = JobState
 
 
-def job(number: int, by: int = 0, **fields: object) -> ev.Added:
+def job(number: int, by: int = 0, **fields: Any) -> ev.Added:
     """A new job."""
     return msgspec.convert(
         {"type": "added", "job": number, "kind": "job", "by": by, "attempt": int(by > 0), **fields}, ev.Added

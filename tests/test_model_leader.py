@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from support.virtual import Virtual
@@ -18,13 +19,13 @@ GB = 1 << 30
 WIDE = Capacity(cores=4, memory=64 * GB, disk=1 << 40, ahead=8)
 
 
-def job(name: str, needs: list[int] | None = None, cores: float = 1.0, **fields: object) -> NewJob:
+def job(name: str, needs: list[int] | None = None, cores: float = 1.0, **fields: Any) -> NewJob:
     return NewJob(
         kind="job", name=name, needs=needs or [], body=blob(name), resources=ev.Resources(cores=cores), **fields
-    )  # type: ignore[arg-type]
+    )
 
 
-def service(name: str, cores: float = 1.0, **fields: object) -> NewJob:
+def service(name: str, cores: float = 1.0, **fields: Any) -> NewJob:
     """A service of the workflow."""
     return job(name, cores=cores, form="service", serves=MAKER, **fields)
 
@@ -33,14 +34,14 @@ def fine(attempt: Attempt) -> Outcome:
     return Outcome(key=attempt.key, reason=Reason.FINISHED, value=blob([attempt.name, attempt.attempt]))
 
 
-def ends(reasons: dict[str, list[Reason]], **fields: object) -> Callable[[Attempt], Outcome]:
+def ends(reasons: dict[str, list[Reason]], **fields: Any) -> Callable[[Attempt], Outcome]:
     """Attempts of these jobs end so, one after the other; then well, like all others."""
 
     def body(attempt: Attempt) -> Outcome:
         left = reasons.get(attempt.name, [])
         if not left:
             return fine(attempt)
-        return Outcome(key=attempt.key, reason=left.pop(0), **fields)  # type: ignore[arg-type]
+        return Outcome(key=attempt.key, reason=left.pop(0), **fields)
 
     return body
 
