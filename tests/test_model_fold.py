@@ -147,3 +147,14 @@ def test_a_leaf_whose_files_are_for_its_successors_only_has_none() -> None:
     file = ev.StoredFile(path="f", keep="successors")
     found = told(job(1), ev.Planned(count=1), submitting(1), ev.Succeeded(job=1, attempt=1, files=[file]))
     assert list(found.state.removable) == [1]
+
+
+def test_a_call_is_looked_up_anew_after_the_service_of_its_job_was_away() -> None:
+    survey = msgspec.structs.replace(submitting(2), survey=True)
+    surveyed = ev.Surveyed(job=2, attempt=1, resources=ev.Resources(), call=ev.Call(digest="d"))
+    lost = ev.Retrying(job=1, attempt=1, reason="LOST")
+    for news in ([surveyed, lost], [lost, surveyed]):
+        found = told(job(1, serves=0, form="service"), job(2, needs=[1], cache=True), ev.Planned(count=2))
+        more(found, submitting(1), ev.Running(job=1, attempt=1), ev.Serving(job=1, attempt=1), survey, *news)
+        more(found, submitting(1, 2), ev.Running(job=1, attempt=2), ev.Serving(job=1, attempt=2))
+        assert (state_of(found, 2), found.state.jobs[2].survey, found.state.surveyed) == (S.READY, True, {})

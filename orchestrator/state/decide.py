@@ -119,7 +119,9 @@ def to_stop(state: State) -> list[str]:
 
 
 def _is_used(state: State, service: Job) -> bool:
-    return any(state.jobs[user].state in ACTIVE for user in reversed(service.users))  # the last is mostly the last one
+    """Does a job use it, or will one, or may a checkpoint have to again?"""
+    users = map(state.jobs.__getitem__, reversed(service.users))  # the last is mostly the last one
+    return any(row.state in ACTIVE or (row.checkpoint and row.state is JobState.SUCCEEDED) for row in users)
 
 
 def outcome(state: State) -> str:

@@ -18,6 +18,7 @@ from orch.state.graph import (
     IllegalTransition,
     connect,
     finish_leaf,
+    forget_call,
     has_succeeded,
     hold,
     make_known,
@@ -26,6 +27,7 @@ from orch.state.graph import (
     open_up,
     ripple,
     set_forth,
+    survey_again,
 )
 from orch.state.law import JobState
 from orch.state.model import NONE, WORKFLOW, Job, Queue, State
@@ -87,18 +89,9 @@ def _created(state: State, event: ev.Created) -> None:
 def _recoded(state: State, event: ev.Recoded) -> None:
     state.bundle = event.bundle
     for row in state.jobs.values():
-        if row.state in (S.WAITING, S.READY):
-            _survey_again(state, row)
-
-
-def _survey_again(state: State, row: Job) -> None:
-    """What its call was is not known any more: the code has changed, or nobody has asked the cache yet."""
-    if not row.cache or row.survey:
-        return
-    row.survey = True
-    state.calls.pop(row.id, None)
-    if state.surveyed.pop(row.id, None) is not None:
-        state.ready.add(row)
+        if row.cache and row.state in (S.WAITING, S.READY):
+            survey_again(state, row)
+            forget_call(state, row)
 
 
 def _adjusted(state: State, event: ev.Adjusted) -> None:
@@ -173,7 +166,8 @@ def _revive(state: State, row: Job, time: str) -> None:
     row.reason = row.message = ""
     row.exit_code, row.signal = None, 0
     row.because = WORKFLOW
-    _survey_again(state, row)
+    if row.cache:
+        forget_call(state, row)
     for above in checkpoint_above(state, row):
         above.charged = 0
     if row.state is S.CANCELLED and row.doomed:
@@ -408,6 +402,8 @@ def _surveyed(state: State, event: ev.Surveyed) -> None:
         if row.state is S.READY:
             state.ready.discard(row)
             state.surveyed[row.id] = event.call
+        elif row.state is S.WAITING:
+            forget_call(state, row)
     ripple(state, todo, event.time)
 
 

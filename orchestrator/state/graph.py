@@ -304,10 +304,24 @@ def make_unknown(state: State, service: Job, todo: list[Job], time: str) -> None
             continue
         row.missing += 1
         if row.state is READY:
+            survey_again(state, row)
             move(state, row, WAITING, time)
         elif row.state in LIVE and not row.unwanted and not row.after:
             state.stale[row.id] = service.id
         todo.append(row)
+
+
+def survey_again(state: State, row: Job) -> None:
+    """What its call is must be found out again, if nobody has heard yet whether it was made before."""
+    if state.surveyed.pop(row.id, None) is not None:
+        state.ready.add(row)
+        forget_call(state, row)
+
+
+def forget_call(state: State, row: Job) -> None:
+    """What its call is is not known any more."""
+    row.survey = True
+    state.calls.pop(row.id, None)
 
 
 def _has_run(row: Job) -> bool:

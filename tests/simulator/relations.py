@@ -175,9 +175,9 @@ class Relations:
 
     def body_started(self, attempt: Attempt, running: dict[str, Attempt]) -> None:
         """A body begins: may it, and has all ended that a checkpoint has dropped?"""
-        job = self.added[attempt.job]
-        if attempt.job in self.dropped:
-            return  # it was on its way by then, and will be ended
+        job = self.added.get(attempt.job)
+        if job is None or attempt.job in self.dropped:
+            return  # a power cut has taken the job away; or it was on its way when it was dropped, and will be ended
         before = parse_key(attempt.after)[1] if attempt.after else 0
         if job.serves < 0:
             self._in_order(attempt, job, before)
