@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from orch.bus import events as ev
 from orch.errors import StoreError
@@ -15,6 +16,9 @@ from orch.leader.supply import Supply
 from orch.leader.turn import Found, Item, Turn
 from orch.state.law import JobState
 from orch.state.model import State
+
+SOME = 100
+"""Events that are read at once: a leader has other things to do."""
 
 
 class Aside:
@@ -43,10 +47,8 @@ class Aside:
         """Take up what an earlier leader has left."""
         self._tasks = tasks
         self._look_up(list(self._state.surveyed.items()))
-        if self._cache is not None and self._state.removed:  # it may be there still
-            events = map(self._fetch, self._state.removed)
-            files = [file for event in events if isinstance(event, ev.Removed) for file in event.files]
-            tasks.start_soon(self._tidy, self._cache, [], files)
+        if self._cache is not None and self._state.removed:
+            tasks.start_soon(self._remove_again, self._cache, list(self._state.removed))
 
     async def follow(self, turn: Turn) -> None:
         """What follows from a turn that is durable. After the last one nobody is left to do it later."""
@@ -60,6 +62,14 @@ class Aside:
             await self._tidy(self._cache, called, turn.remove)
         else:
             self._tasks.start_soon(self._tidy, self._cache, called, turn.remove)
+
+    async def _remove_again(self, cache: Cache, seqs: list[int]) -> None:
+        """Nothing says which files are gone that were to be deleted: all are, once more, some events at a time."""
+        for start in range(0, len(seqs), SOME):
+            events = map(self._fetch, seqs[start : start + SOME])
+            files = [file for event in events if isinstance(event, ev.Removed) for file in event.files]
+            await self._tidy(cache, [], files)
+            await anyio.lowlevel.checkpoint()
 
     async def _tidy(self, cache: Cache, called: list[ev.JobId], files: list[str]) -> None:
         """Tell the call cache what it has to offer now; only then it knows which of the files it must not delete.

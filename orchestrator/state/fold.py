@@ -208,7 +208,6 @@ def _ended(state: State, event: ev.Ended) -> None:
 
 def _closed(state: State, event: ev.Closed) -> None:
     state.closed = event.reason
-    state.removed = []
 
 
 # New jobs --------------------------------------------------------------------------------------------------------

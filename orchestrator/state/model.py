@@ -206,7 +206,7 @@ class State:
         self.idle: dict[JobId, None] = {}  # jobs whose services are not needed any more
         self.keeping: dict[JobId, set[JobId]] = {}  # jobs with files for a while: who may still need these
         self.removable: dict[JobId, None] = {}  # … nobody any more
-        self.removed: list[int] = []  # events that say what is deleted, since a leader has last left in order
+        self.removed: list[int] = []  # events that say what is deleted
         self.provisional: dict[tuple[JobId, int], list[JobId]] = {}
         self.workflow = Job(WORKFLOW, "workflow", "", 0)
         self.paused = False
