@@ -10,7 +10,6 @@ from collections.abc import Iterable
 import msgspec
 
 from orch.bus.events import JobId
-from orch.state.graph import SETTLED
 from orch.state.law import ACTIVE, JobState
 from orch.state.model import Job, State
 
@@ -113,13 +112,11 @@ def to_stop(state: State) -> list[str]:
     yet is let be until it is: a service that is begun always has a value.
     """
     services = [state.jobs[service] for host in state.idle for service in state.services[host]]
-    live = [row for row in services if row.id in state.live and row.valued]
-    needed = {parent for row in services if not row.told & SETTLED for parent in row.parents}
-    return [row.key for row in live if row.id not in needed and not _is_used(state, row)]
+    return [row.key for row in services if row.id in state.live and row.valued and not _is_used(state, row)]
 
 
 def _is_used(state: State, service: Job) -> bool:
-    """Does a job use it, or will one, or may a checkpoint have to again?"""
+    """Does a job or a service on top of it use it, or will one, or may a checkpoint have to again?"""
     users = map(state.jobs.__getitem__, reversed(service.users))  # the last is mostly the last one
     return any(row.state in ACTIVE or (row.checkpoint and row.state is JobState.SUCCEEDED) for row in users)
 
