@@ -88,6 +88,7 @@ def test_stories_have_everything_in_them() -> None:
         "power cut", "is killed", "is stopped", "goes on", "fails with EIO", "is full after", "Fenced", "LogTrouble",
         "clock set", "is told to go", "wishes: cancel", "wishes: stop", "to take over", "retrying", "(MISSING)",
         "(LOST)", "hangs up", "cancelled", "carries on", "added", "asks about", "(KILLED)", "AdapterError", "RunBusy",
+        "serving", "surveyed", "reused", "rewound", "removed", "tells to stop",
     ):  # fmt: skip
         assert any(wanted in line for line in lines), wanted
 

@@ -79,6 +79,7 @@ class AgentLife:
         self._world.say(self._name, "starts")
         try:
             self._agent = self._bodies.listener = Agent(self._parts())
+            self._bodies.recover()
             self._agent.turn()
         except (Killed, OSError) as error:
             self.kill()

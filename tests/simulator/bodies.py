@@ -46,12 +46,22 @@ class Body:
             host.observer.violations.append(f"{attempt.key} runs again, and the journal says that it is over")
         if (attempt.run, attempt.job) in host.finished:
             host.observer.violations.append(f"{attempt.key} runs, and the journal says that its job has finished")
+        if host.forgotten(self.pid):
+            host.observer.violations.append(f"{attempt.key} starts, and what others have deferred was not done yet")
         if not host.world.likely(host.weather.endless):
             host.world.soon(host.weather.longest, self.leave)
+        if host.world.likely(host.weather.defers):
+            host.world.soon(host.weather.longest, self._defer)
 
     @property
     def alive(self) -> bool:
         return self.pid in self._host.bodies
+
+    def _defer(self) -> None:
+        """Leave a note of what is to be done after its end, however that comes."""
+        if self.alive:
+            self._host.deferred[self.attempt.key] = self.pid
+            self._host.defers.add(self.attempt.key)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -109,12 +119,23 @@ class Bodies:
         self._bodies: dict[str, Body] = {}
         self._ending: dict[str, tuple[Task, float]] = {}
         self.ended: list[Task] = []
+        self._left: list[str] = []
+
+    def recover(self) -> None:
+        """Do what attempts of an earlier agent have deferred, before anything else: nothing of them runs any more."""
+        self._left = list(self._host.deferred)
+        for key in self._left:
+            self._soon(lambda key=key: self._caught_up(key))  # type: ignore[misc]
+
+    def _caught_up(self, key: str) -> None:
+        self._host.do_deferred(key)
+        self._left.remove(key)
 
     # Asked by the agent ---------------------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
-        return not self._tasks and not self._ending
+        return not self._tasks and not self._ending and not self._left
 
     def start(self, task: Task) -> None:
         """At once, as a command is; or once its template has answered."""
@@ -145,7 +166,7 @@ class Bodies:
 
     @property
     def catching_up(self) -> bool:
-        return False
+        return bool(self._left)
 
     def dismiss(self, task: Task) -> None:
         """It ends by itself in a moment, if it is up; else as soon as it is."""
@@ -157,9 +178,18 @@ class Bodies:
     def sweep(self) -> None:
         """End what has nothing left running."""
         for task, held in list(self._ending.values()):
-            if held <= self._world.now:
+            if held <= self._world.now and not self._defers(task):
                 del self._ending[task.key]
                 self._finish(task)
+
+    def _defers(self, task: Task) -> bool:
+        """Has it left something to be done, and is that not done yet?"""
+        if task.key not in self._host.deferred:
+            return False
+        if not task.deferring:
+            task.deferring = True
+            self._soon(lambda: self._host.do_deferred(task.key))
+        return True
 
     def retire(self, now: float) -> None:
         """Nothing is kept warm."""

@@ -54,6 +54,7 @@ class Weather:
     `slow`     the most that the store takes for what a body leaves behind
     `ends`     that an attempt ends for this reason instead of well
     `cannot`   that an attempt cannot be started
+    `defers`   that it leaves something to be done after its end
     `dies`     that a new agent dies soon, in the middle of whatever it does then
     """
 
@@ -63,6 +64,7 @@ class Weather:
     slow: float = 0.0
     ends: Mapping[Reason, float] = dataclasses.field(default_factory=dict)
     cannot: float = 0.0
+    defers: float = 0.0
     dies: float = 0.0
 
 
@@ -74,6 +76,8 @@ class Host:
     `settled`   keys of attempts that are over, as the journal says; while there is power, they never run again
     `finished`  runs and numbers of jobs that have come to a good end, as it says: no later attempt of theirs begins
     `may_run_again` says of which jobs that is nothing new
+    `deferred`  what attempts have left to be done after their end: keys, with the pids of their bodies; in files
+    `defers`    all that ever did so, and `did` for which it was done
     `troubles`  what agents have died of by themselves: each is a defect
     """
 
@@ -104,6 +108,9 @@ class Host:
         self.settled: set[str] = set()
         self.finished: set[tuple[str, int]] = set()
         self.may_run_again: Callable[[Attempt], bool] = lambda _: False
+        self.deferred: dict[str, int] = {}
+        self.defers: set[str] = set()
+        self.did: set[str] = set()
         self.troubles: list[Exception] = []
         self.boots = 1
         self.booted = 0.0
@@ -169,9 +176,24 @@ class Host:
         self._pids += 1
         return self._pids
 
+    def do_deferred(self, key: str) -> None:
+        """What an attempt has left to be done is done; once more, if the agent dies before its file is gone."""
+        self.did.add(key)
+        if not self.world.likely(0.1):
+            self.deferred.pop(key, None)
+        elif self.agent is not None:
+            self.agent.kill()
+
+    def forgotten(self, pid: int) -> list[str]:
+        """Has anything been left by bodies that are over, before the present agent came? `pid`: of a new body."""
+        began = self.agent.pid if self.agent is not None else pid
+        return [key for key, body in self.deferred.items() if body < began]
+
     def settle(self, task: Task) -> None:
         """The journal says how an attempt ended."""
         self.settled.add(task.key)
+        if task.key in self.deferred:
+            self.observer.violations.append(f"{task.key} is said to be over, and what it has deferred was not done")
         again = task.attempt.survey or self.may_run_again(task.attempt)
         if task.outcome is not None and task.outcome.reason is Reason.FINISHED and not again:
             self.finished.add((task.attempt.run, task.attempt.job))
@@ -238,6 +260,9 @@ class Host:
     def check(self) -> list[str]:
         """What is wrong: an agent that died by itself, or more promised and used than there is."""
         found = [f"an agent has died of {error!r}" for error in self.troubles]
+        lost = self.defers - self.did - self.deferred.keys()
+        if lost:
+            found.append(f"what these have deferred is lost: {sorted(lost)}")
         wanted = [body.attempt.resources for body in self.bodies.values()]
         cores, memory = sum(each.cores for each in wanted), sum(each.memory for each in wanted)
         if cores > self.totals.cores + 1e-9 or memory > self.totals.memory:

@@ -14,6 +14,7 @@ from orch.state import fold as fold_module
 from orch.state import rewind as rewind_module
 from orch.state.model import Job, State
 from simulator import batch as batch_module
+from simulator.bodies import Bodies
 from simulator.planted import Patch, fault, handle
 
 
@@ -139,3 +140,8 @@ def forget_what_is_asked_for(patch: Patch) -> None:
         state.jobs[event.job].resources = before
 
     handle(patch, ev.Retrying, retrying)
+
+
+@fault("an attempt starts in what an earlier one has yet to clean up")
+def start_before_what_was_deferred_is_done(patch: Patch) -> None:
+    patch.setattr(Bodies, "catching_up", property(lambda _: False))

@@ -70,6 +70,7 @@ class Trouble:
                 ends=ends,
                 cannot=chance.choice([0.0, 0.02]),
                 dies=chance.choice([0.0, 0.2, 0.5]),
+                defers=chance.choice([0.0, 0.0, 0.3]),
             )
             return
         system.wild = Wildness(
