@@ -5,6 +5,7 @@ A body is a process of its own: it ends when it likes or is ended, and lives on 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ from orch.attempt import Attempt, Note, Outcome, Reason
 if TYPE_CHECKING:
     from simulator.agent import AgentLife
     from simulator.host import Host
+
+
+DEFERRED = 5.0
+"""Seconds that it takes at most to do what an attempt of an earlier agent has deferred."""
 
 
 class Body:
@@ -125,7 +130,8 @@ class Bodies:
         """Do what attempts of an earlier agent have deferred, before anything else: nothing of them runs any more."""
         self._left = list(self._host.deferred)
         for key in self._left:
-            self._soon(lambda key=key: self._caught_up(key))  # type: ignore[misc]
+            caught_up = functools.partial(self._caught_up, key)
+            self._world.soon(DEFERRED, functools.partial(self._agent.post, caught_up))
 
     def _caught_up(self, key: str) -> None:
         self._host.do_deferred(key)
