@@ -62,6 +62,13 @@ async def test_a_doomed_attempt_is_lost(view: View, form: str, walltime: float) 
     assert outcome.message == "killed on purpose: --chaos"
 
 
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_doomed_attempt_that_is_quicker_is_lost_all_the_same(view: View, form: str) -> None:
+    attempt = view.shell("true") if form == "command" else view.python(jobs.add, 1, 2, form=form)
+    outcome = await view.run_one(msgspec.structs.replace(attempt, doom=3600.0))
+    assert (outcome.reason, outcome.message) == (Reason.LOST, "killed on purpose: --chaos")
+
+
 async def test_a_wall_time_that_ends_before_the_doom_counts(view: View) -> None:
     attempt = view.shell("sleep 3600", walltime=0.05, doom=3600.0)
     assert (await view.run_one(attempt)).reason is Reason.MAXJOBDURATION

@@ -70,7 +70,7 @@ async def test_the_back_off_begins_with_two_seconds_and_is_not_the_same_for_all(
                 break
         await handle.cancel()
     assert all(1.5 <= wait <= 2.5 for wait in waits)
-    assert len(set(waits)) > 10
+    assert len({round(wait, 1) for wait in waits}) > 4  # well apart
 
 
 @pytest.mark.parametrize(("setting", "option"), [("10ms", None), ("1h", "10ms")])

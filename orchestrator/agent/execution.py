@@ -18,7 +18,7 @@ from orch.agent.commands import CannotStart, Commands
 from orch.agent.epilogues import Epilogues
 from orch.agent.loop import Loop
 from orch.agent.model import Phase, Task, template_key
-from orch.agent.outcomes import add_usage, conclude, of_program, utc_now, verdict_of_fork, verdict_of_status
+from orch.agent.outcomes import CHAOS, add_usage, conclude, of_program, utc_now, verdict_of_fork, verdict_of_status
 from orch.agent.patience import PATIENCE
 from orch.agent.ports import Listener
 from orch.agent.rooms import Rooms
@@ -135,7 +135,7 @@ class Execution:
         """For the end of its wall time, or the one that was meant for it."""
         walltime, doom = task.attempt.resources.walltime, task.attempt.doom
         if doom and not 0 < walltime < doom:
-            task.timer = self._loop.after(doom, lambda: self.stop(task, Reason.LOST, "killed on purpose: --chaos"))
+            task.timer = self._loop.after(doom, lambda: self.stop(task, Reason.LOST, CHAOS))
         elif walltime:
             task.timer = self._loop.after(
                 walltime, lambda: self.stop(task, Reason.MAXJOBDURATION, f"ran longer than {walltime:g} s")

@@ -30,6 +30,9 @@ def utc_now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+CHAOS = "killed on purpose: --chaos"
+
+
 def verdict_of_status(key: str, status: int) -> Outcome:
     """How a program ended, by the status that wait(2) gave."""
     code = os.waitstatus_to_exitcode(status)
@@ -66,6 +69,10 @@ def conclude(task: Task, store: FileStore, host: str) -> Outcome:
     verdict = task.verdict
     if task.kill is not None and (task.farewell or verdict is None or verdict.reason is not Reason.FINISHED):
         verdict = Outcome(key=task.key, reason=task.kill, message=task.why)
+    elif (
+        task.attempt.doom and task.started_at and task.attempt.form != "service"
+    ):  # it was quicker than its end, and is lost all the same
+        verdict = Outcome(key=task.key, reason=Reason.LOST, message=CHAOS)
     assert verdict is not None
     try:
         out, err = _output(task, verdict, store)

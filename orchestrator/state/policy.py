@@ -22,8 +22,8 @@ tried again when the service is back.
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
-import zlib
 
 import msgspec
 
@@ -113,8 +113,13 @@ def matches(token: str, outcome: Outcome) -> bool:
 def back_off(job: Job, before: int, rules: Rules) -> float:
     """Seconds to wait, after `before` earlier ends of the same sort. The jitter follows from the attempt's key."""
     base = rules.backoff if job.retry.backoff < 0 else job.retry.backoff
-    jitter = 0.75 + zlib.crc32(job.key.encode()) / 2**33
+    jitter = 0.75 + chance(job.key) / 2
     return min(base * FACTOR ** min(before, 20) * jitter, LONGEST_WAIT)
+
+
+def chance(text: str) -> float:
+    """A number from 0 to 1, as good as random, that follows from a text. (CRCs of similar texts are similar.)"""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") / 2**32
 
 
 def _free_wait(job: Job, reason: Reason, rules: Rules) -> float:
