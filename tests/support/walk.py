@@ -61,7 +61,7 @@ class Walk:
     # The run ------------------------------------------------------------------------------------------------------
 
     def _disturb(self) -> None:
-        kinds = ["cancel", "stop", "pause", "resume", "restart", "open", "orphans", "abandon", "adjust"]
+        kinds = ["cancel", "stop", "pause", "resume", "restart", "open", "orphans", "abandon", "adjust", "recode"]
         what = self.chance.choice(kinds)
         state = self.told.state
         opened = ev.Opened(run="r", host="h", pid=2, epoch=state.epoch + 1)
@@ -74,6 +74,8 @@ class Walk:
             self.then(*self._jobs(job, state.jobs[job].attempt, 3)[0], opened)
         elif what == "abandon" and not state.outcome:
             self.then(ev.Abandoned(why="deadlock", message="only services run"))
+        elif what == "recode":
+            self.then(ev.Recoded(bundle=f"b{state.seq}", previous=state.bundle))
         elif what == "adjust":
             self.then(ev.Adjusted(settings={"max_jobs": self.chance.randint(0, 5)}))
         elif what in ("cancel", "stop", "pause", "resume"):
