@@ -57,6 +57,7 @@ class LocalSession:
         self._closed = False
         self._live: set[str] = set()
         self._cancelled: set[str] = set()
+        self._stopped: set[str] = set()
         self._answers: dict[int, asyncio.Future[protocol.Answer]] = {}
         self._asked = 0
         self._again: asyncio.Task[None] | None = None
@@ -78,6 +79,7 @@ class LocalSession:
 
     async def stop_services(self, keys: Sequence[str]) -> None:
         """Have services stop by themselves."""
+        self._stopped.update(keys)
         self._send(protocol.StopServices(list(keys)))
 
     async def limit(self, cores: float, memory: int, disk: int) -> None:
@@ -89,6 +91,7 @@ class LocalSession:
         """Have outcomes forgotten."""
         self._live.difference_update(keys)
         self._cancelled.difference_update(keys)
+        self._stopped.difference_update(keys)
         self._send(protocol.Acknowledge(list(keys)))
 
     async def find(self, keys: Sequence[str], ask: int = 0) -> None:
@@ -235,6 +238,8 @@ class LocalSession:
         self._send(protocol.Find(sorted(self._live)))
         if self._cancelled:
             self._send(protocol.Cancel(sorted(self._cancelled)))
+        if self._stopped:
+            self._send(protocol.StopServices(sorted(self._stopped)))
 
     def _fail(self, error: Exception) -> None:
         self._trouble = self._trouble or error

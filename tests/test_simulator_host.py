@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from simulator.disk import Disk
 from simulator.host import Host, Weather
@@ -16,7 +17,7 @@ from simulator.world import World
 from orch.adapters.contract import Finished, Queued, Started, Unknown, Update
 from orch.adapters.local import LocalSession
 from orch.agent.totals import Totals
-from orch.attempt import Attempt, Outcome, Reason
+from orch.attempt import Attempt, Note, Outcome, Reason
 from orch.bus.events import EMPTY, Blob, Resources
 from orch.errors import AdapterError, Fenced
 
@@ -250,6 +251,25 @@ def test_what_never_ends_is_cancelled_though_the_connection_is_lost_over_it(seed
     for each in attempts:
         assert leader.outcome(each.key).reason is Reason.KILLED
     assert not lab.ran
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_service_is_up_until_it_is_told_to_stop_though_the_connection_is_lost_over_it(seed: int) -> None:
+    lab = Lab(seed)
+    leader = lab.lead()
+    service = msgspec.structs.replace(attempt(1), form="service", serves=0)
+    leader.submit(service)
+    lab.until(lambda: any(isinstance(update, Note) and update.kind == "up" for update in leader.updates))
+    lab.wait(30.0)
+    assert lab.running[service.key]
+
+    async def stop(session: LocalSession) -> None:
+        await session.stop_services([service.key])
+        lab.host.hang_up()
+
+    leader.do(stop)
+    assert leader.outcome(service.key).reason is Reason.FINISHED
+    leader.acknowledge(service.key)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

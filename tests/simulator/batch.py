@@ -57,6 +57,7 @@ class Record:
     outcome: Outcome | None = None
     missing: bool = False  # it was said to be gone
     before: Record | None = None  # a link of a chain: what it waits for
+    void: list[str] = dataclasses.field(default_factory=list)  # links that were let go of when it was said to be gone
     up: Note | None = None  # of a service: what it said when it was up
     stopped: bool = False  # … and it was told to stop
 
@@ -105,6 +106,9 @@ class Batch:
         if attempt.key in self.records:
             return
         before = self.records.get(attempt.after)
+        if before is not None and before.missing:
+            before.void.append(attempt.key)
+            return
         if before is not None and before.outcome is not None and not passes_on(before.outcome):
             return  # a link that is void, as its leader will see
         record = self.records[attempt.key] = Record(attempt)
@@ -243,6 +247,8 @@ class Batch:
 
     def _go_on(self, record: Record, outcome: Outcome) -> None:
         """What is chained to it starts in its place, or is void: nothing is said of that."""
+        for key in record.void:  # a leader that hears of this end, and not that it was gone, waits for them
+            self.say(Unknown(key=key))
         if not passes_on(outcome):
             self._drop_links(record)
         for link in [each for each in self.records.values() if each.before is record]:
@@ -251,9 +257,11 @@ class Batch:
             self._line_up(link)
 
     def _drop_links(self, record: Record) -> None:
-        for link in [each for each in self.records.values() if each.before is record]:
-            self._drop_links(link)
+        before = record
+        while link := next((each for each in self.records.values() if each.before is before), None):
             del self.records[link.attempt.key]
+            record.void.append(link.attempt.key)
+            before = link
 
     def say(self, update: Update) -> None:
         """Send an update to the leader that is connected now."""
