@@ -28,10 +28,11 @@ def program(name: str) -> str:
 
 
 class Postgres(orch.Service):
-    """A server with a database of its own, which goes with it."""
+    """A server with a database of its own, which goes with it. `script` fills that: also when it had to start again."""
 
-    def __init__(self, memory: str = "1 GiB") -> None:
+    def __init__(self, script: str, memory: str = "1 GiB") -> None:
         super().__init__(name="postgres", memory=memory, cores=0.5, retries=2, check_interval="2s")
+        self.script = script
         self.owner = "postgres" if os.getuid() == 0 else None  # the server refuses to run as root
 
     def start(self) -> dict[str, Any]:
@@ -51,7 +52,9 @@ class Postgres(orch.Service):
             port = free.getsockname()[1]
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
         self._call("pg_ctl", "start", "--wait", f"--log={self.home}/log", f"--options={options}")
-        return {"host": "127.0.0.1", "port": port, "user": "orch", "password": password, "database": "postgres"}
+        found = {"host": "127.0.0.1", "port": port, "user": "orch", "password": password, "database": "postgres"}
+        query(found, self.script)
+        return found
 
     def check(self) -> None:
         """Raises if the server is not there any more: then another one is started."""
@@ -79,27 +82,26 @@ def query(server: dict[str, Any], sql: str) -> str:
 
 
 @orch.job(cores=0.5)
-def fill(server: dict[str, Any], numbers: int) -> int:
-    """A table of numbers."""
-    query(server, f"create table number as select generate_series(1, {numbers:d}) as value")
-    return numbers
+def count(server: dict[str, Any]) -> int:
+    """How many numbers there are."""
+    return int(query(server, "select count(*) from number"))
 
 
 @orch.job(cores=0.5)
-def total(server: dict[str, Any], _filled: int) -> int:
+def total(server: dict[str, Any]) -> int:
     """The sum of all."""
     return int(query(server, "select sum(value) from number"))
 
 
 @orch.job(cores=0.5)
-def squares(server: dict[str, Any], _filled: int) -> int:
+def squares(server: dict[str, Any]) -> int:
     """How many are squares."""
     return int(query(server, "select count(*) from number where sqrt(value) = floor(sqrt(value))"))
 
 
 @orch.workflow
 def main(numbers: int = 1000) -> Any:
-    """Fill a table with NUMBERS numbers, and ask two questions about them."""
-    server = orch.context().add_service(Postgres())
-    filled = fill(server, numbers)
-    return {"numbers": filled, "total": total(server, filled), "squares": squares(server, filled)}
+    """Fill a table with NUMBERS numbers, and ask three questions about them."""
+    script = f"create table number as select generate_series(1, {numbers:d}) as value"
+    server = orch.context().add_service(Postgres(script))
+    return {"numbers": count(server), "total": total(server), "squares": squares(server)}
