@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.lives import Lives
 from support.virtual import Virtual
-from support.workflows import blob
+from support.workflows import RandomWorkflow, blob
 
 from orch.adapters.contract import Capacity
 from orch.attempt import MAKER, Attempt, NewJob, Outcome, Plan, Reason
 from orch.bus import events as ev
 from orch.state.law import JobState
+from orch.testing.batch import FakeBatch, Faults
+from orch.testing.faults import Crash, Crashed
 
 GB = 1 << 30
 WIDE = Capacity(cores=4, memory=64 * GB, disk=1 << 40, ahead=8)
@@ -331,3 +335,35 @@ def test_a_checkpoint_waits_before_it_runs_again_although_something_below_it_has
     assert second - first > 0.7 * 50
     states = [str(row.state) for row in run.state.jobs.values()]
     assert states == ["done", "dropped", "dropped", "done", "done"]
+
+
+# Chains ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", range(1, 25))
+async def test_a_leader_may_die_anywhere_while_links_run_in_one_place(at: int) -> None:
+    workflow = RandomWorkflow(at, most=5, deepest=2)
+    batch = FakeBatch(
+        workflow.body, seed=at, faults=Faults(delay=1.0, twice=0.2), capacity=Capacity(4, GB, GB, chains=True)
+    )
+    lives = Lives(workflow.plan(), batch)
+    with contextlib.suppress(Crashed):
+        await lives.live(crash=Crash(at, "after" if at % 2 else "before"))
+    while lives.state.outcome != "succeeded":
+        await lives.live(restart=lives.state.planned is not None)
+    assert lives.result() == workflow.expected
+    assert set(batch.succeeded.values()) <= {1}
+
+
+def test_links_that_have_run_in_one_place_are_attempts_like_others() -> None:
+    capacity = Capacity(cores=4, memory=GB, disk=GB, chains=True)
+    run = Virtual(Plan(jobs=[job("a"), job("b", [0]), job("c", [1])]), fine, capacity).lead()
+    assert run.to_end() == "succeeded"
+    assert [(event.key, event.after) for event in run.said(ev.Submitting)] == [
+        ("run.1.1", 0), ("run.2.1", 1), ("run.3.1", 2),
+    ]  # fmt: skip
+    assert [event.job for event in run.said(ev.Succeeded)] == [1, 2, 3]
+    assert len({time for time, _ in run.watcher.submissions}) == 1
+    plain = Virtual(Plan(jobs=[job("a"), job("b", [0])]), fine, capacity, chaining=False).lead()
+    assert plain.to_end() == "succeeded"
+    assert [event.after for event in plain.said(ev.Submitting)] == [0, 0]

@@ -17,6 +17,7 @@ import msgspec
 from anyio.lowlevel import checkpoint
 
 from orch.adapters.contract import Capacity, Finished, Queued, RunInfo, Session, Started, Unknown, Update
+from orch.agent.chains import has_values, passes_on, with_value
 from orch.attempt import Attempt, Note, Outcome, Reason
 from orch.bus.events import Blob
 from orch.errors import AdapterError, Fenced
@@ -49,6 +50,7 @@ class Record:
     attempt: Attempt
     running: bool = False
     outcome: Outcome | None = None
+    before: Record | None = None  # a link of a chain: what it waits for
     up: Outcome | None = None  # of a service: what it leaves behind, once it is stopped
     stopped: bool = False
 
@@ -139,9 +141,25 @@ class FakeBatch:
             raise AssertionError(f"{attempt.key} is handed over again, after its outcome was acknowledged")
         if attempt.key in self.records:
             return
+        before = self.records.get(attempt.after)
+        if before is not None and before.outcome is not None and not passes_on(before.outcome):
+            return  # a link that is void, as its leader will see
         self.records[attempt.key] = record = Record(attempt)
         self.say(Queued(key=attempt.key, id=f"b{len(self.calls)}"))
-        self._soon(lambda: self._start(record))
+        if before is None or before.outcome is not None:
+            self._line_up(record, before)
+        else:
+            record.before = before
+
+    def _line_up(self, record: Record, before: Record | None) -> None:
+        """Its turn will come; it gets the value of what it follows in a chain."""
+        if before is not None and before.outcome is not None:
+            record.attempt = with_value(record.attempt, before.attempt, before.outcome)
+        if record.attempt.after and not has_values(record.attempt):
+            lost = Outcome(key=record.attempt.key, reason=Reason.LOST, message="what it was chained to is not here")
+            self._soon(lambda: self.end(record, lost) if self._known(record) else None)
+        else:
+            self._soon(lambda: self._start(record))
 
     def _known(self, record: Record) -> bool:
         return self.records.get(record.attempt.key) is record and record.outcome is None
@@ -181,6 +199,19 @@ class FakeBatch:
         if outcome.reason is Reason.FINISHED:
             self.succeeded[record.attempt.job] += 1
         self.say(Finished(key=record.attempt.key, outcome=record.outcome))
+        link = next((each for each in self.records.values() if each.before is record), None)
+        if link is not None:
+            self._go_on(link, record)
+
+    def _go_on(self, link: Record, before: Record) -> None:
+        """A link starts in the place of what it follows; or it is void, and nothing is said of it."""
+        link.before = None
+        if before.outcome is not None and passes_on(before.outcome):
+            self._line_up(link, before)
+            return
+        while link is not None:
+            del self.records[link.attempt.key]
+            link = next((each for each in self.records.values() if each.before is link), None)  # type: ignore[assignment]
 
     def kill(self, key: str) -> None:
         """End an attempt on request, unless it is quicker."""
