@@ -63,16 +63,19 @@ def sorted_lines(place: Path) -> None:
     (place / "text").write_text(text)
 
 
-@pytest.mark.parametrize("example", ["wordcount", "mergesort", "commands"])
+@pytest.mark.parametrize("example", ["wordcount", "mergesort", "commands", "database"])
 def test_examples_give_the_same_result_although_attempts_are_killed(tmp_path: Path, example: str) -> None:
+    if example == "database" and not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+        pytest.skip("a PostgreSQL server is not installed here (Debian: apt install postgresql)")
     python_files(tmp_path / "tree", 40)
     sorted_lines(tmp_path)
     options = {
         "wordcount": ["--root", str(tmp_path / "tree"), "--files-per-job", "2"],
         "mergesort": ["--path", str(tmp_path / "text"), "--lines-per-job", "200"],
         "commands": ["--path", str(tmp_path / "text"), "--top", "3"],
+        "database": ["--numbers", "100"],
     }[example]
-    own = ["--quiet", "--run-id", f"killed-{example}", "--retries", "0", "--out", str(tmp_path / "out")]
+    own = ["--quiet", "--run-id", f"shot-{example}", "--retries", "0", "--out", str(tmp_path / "out")]
     done = command("run", *own, "--chaos", "0.3", EXAMPLES / f"{example}.py", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     value = json.loads(done.stdout)
@@ -83,7 +86,7 @@ def test_examples_give_the_same_result_although_attempts_are_killed(tmp_path: Pa
     else:
         plain = command("run", "--quiet", EXAMPLES / f"{example}.py", *options, cwd=tmp_path)
         assert json.loads(plain.stdout) == value
-    lost = Ran(tmp_path / ".orch", f"killed-{example}").all(ev.Retrying)
+    lost = Ran(tmp_path / ".orch", f"shot-{example}").all(ev.Retrying)
     assert lost
     assert {(event.reason, event.charged) for event in lost} == {("LOST", False)}
 
