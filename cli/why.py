@@ -110,7 +110,8 @@ def _limit(state: State, row: Job) -> str:
     settings = from_log({**(state.created.settings if state.created else {}), **state.adjusted})
     live = sum(state.lanes.values())  # links of chains that wait for the one before them take no place
     if 0 < settings.max_jobs <= live:
-        return f"{live} attempts are live, and --max-jobs is {settings.max_jobs}"
+        attempts = "1 attempt is" if live == 1 else f"{live} attempts are"
+        return f"{attempts} live, and --max-jobs is {settings.max_jobs}"
     limits = {
         "local": (settings.max_local_jobs, "--max-local-jobs"),
         "service": (settings.max_services, "--max-services"),

@@ -167,7 +167,7 @@ def test_a_value_of_an_earlier_call(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"max_jobs": 1}, "  place    1 attempts are live, and --max-jobs is 1"),
+        ({"max_jobs": 1}, "  place    1 attempt is live, and --max-jobs is 1"),
         ({"max_local_jobs": 1}, "  place    1 of its sort are live, and --max-local-jobs is 1"),
         ({"max_local_jobs": 2}, ""),
     ],

@@ -106,14 +106,21 @@ async def test_what_a_job_is_given_is_what_it_says_and_else_the_default(tmp_path
     assert (found.walltime, found.preemptible, found.memory, found.cores) == (60, False, 200 * MIB, 0.5)
 
 
-async def test_why_names_the_limit(tmp_path: Path, gate: Gate) -> None:
-    """Of a run that is handed over a job at a time, and of one whose agent has no more cores for it."""
+async def test_why_names_the_limit(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run that is handed over a job at a time, and of ones whose agent has no more of something for it."""
+    monkeypatch.setenv("ORCH_ACCELERATORS", "fpga=0")
+    share = ["--default-cores", "0.1"]
     for name, option, expected in [
-        ("jobs", ["--max-jobs", "1"], "1 attempts are live, and --max-jobs is 1"),
+        ("jobs", ["--max-jobs", "1"], "1 attempt is live, and --max-jobs is 1"),
         ("cores", ["--max-cores", "1"], "cores: 1 wanted, 0 of 1 free"),
+        ("memory", [*share, "--default-memory", "1GiB", "--max-memory", "1.5GiB"], "memory: 1 GiB wanted, 512 MiB of"),
+        ("disk", [*share, "--default-disk", "1M", "--max-disk", "1M"], "disk: 1 MiB wanted, 0 B of 1 MiB free"),
+        ("fpga", share, "accelerators: 1 fpga wanted, none of 1 fpga free"),
     ]:
         words = [f"--{key}={path}" for key, path in gate.names.items()]
         flow = ["-m", "flows.placed_main", *words, "--jobs", "2"]
+        if name == "fpga":
+            flow += ["--accelerators", name]
         with running("run", "--quiet", "--run-id", name, *option, *flow, cwd=tmp_path) as process:
             await gate.said.wait()
             await until(log_directory(tmp_path / ".orch", name), lambda event: isinstance(event, ev.Running))

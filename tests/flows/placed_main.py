@@ -9,5 +9,5 @@ from flows import placed
 
 
 @orch.workflow
-def main(said: str, held: str, jobs: int) -> Any:
-    return placed.many(said, held, jobs)
+def main(said: str, held: str, jobs: int, accelerators: str = "") -> Any:
+    return placed.many(said, held, jobs, {"accelerators": accelerators} if accelerators else None)
