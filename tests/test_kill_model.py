@@ -85,3 +85,23 @@ def test_others_are_killed_at_an_event(tmp_path: Path, who: str) -> None:
             plan = case.sabotage(at=at, when=MOMENTS[number % 5], do=OTHERS[who])
             found = case.call([*plan, *case.begin("--retries", "5")])
             case.check(case.finish() if found.returncode in LEFT else found)
+
+
+SORTS = [["leader"], ["agent", "leader"], ["template", "leader"], ["services", "leader"], ["term"]]
+
+
+@pytest.mark.timeout(LONG)
+@pytest.mark.parametrize("seed", range(10 if NIGHTLY else 1))
+def test_all_sorts_are_killed_in_a_row(tmp_path: Path, seed: int) -> None:
+    """At one of the first events of each leader. Some leaders leave before they have come to lead."""
+    chance = random.Random(seed)
+    case = ModelCase(tmp_path, "r", lossy=True)
+    words, at = case.begin("--retries", "50"), BEGUN
+    with agent_ends(case.store):
+        for _ in range(40 if NIGHTLY else 7):
+            who = chance.choice(SORTS)
+            found = case.call([*case.sabotage(at=at, own=True, when=chance.choice(MOMENTS), do=who), *words])
+            if found.returncode not in LEFT:
+                break
+            words, at = case.carry_on(), chance.randint(1, 9)
+        case.check(case.finish())

@@ -60,7 +60,7 @@ class Lamp(orch.Service):
     """Is lit while its process lives."""
 
     def __init__(self, where: str, name: str, below: Any = None) -> None:
-        super().__init__(cores=0.1, check_interval="0.05s", retries=5, name=name)
+        super().__init__(cores=0.1, check_interval="0.05s", retries=50, name=name)
         self.where = where
         self.label = name
         self.below = below
@@ -84,7 +84,7 @@ def prepare(where: str) -> str:
     return "prepared"
 
 
-@orch.job(cores=0.1, retries=5)
+@orch.job(cores=0.1, retries=50)
 def use(where: str, number: int, *lamps: Any) -> list[str]:
     """Needs lamps that are lit."""
     if not number:
@@ -95,7 +95,7 @@ def use(where: str, number: int, *lamps: Any) -> list[str]:
     return [lamp["name"] for lamp in lamps]
 
 
-@orch.job(cores=0.1, checkpoint=True, retries=20)
+@orch.job(cores=0.1, checkpoint=True, retries=50)
 def point(where: str) -> Any:
     """Each time it makes a job that fails, and another that is live then, until that has been often enough."""
     defers(where)
@@ -173,7 +173,7 @@ def pooled(where: str, size: int) -> int:
     return size // SIZE
 
 
-@orch.job(cores=0.1, retries=9, retry_backoff="0.005s")
+@orch.job(cores=0.1, retries=50, retry_backoff="0.005s")
 def flaky(where: str) -> str:
     defers(where)
     if not count(where, "flaky-failed"):
