@@ -106,7 +106,7 @@ class Batch:
         if attempt.key in self.records:
             return
         before = self.records.get(attempt.after)
-        if before is not None and before.missing:
+        if before is not None and before.missing and before.outcome is None:
             before.void.append(attempt.key)
             return
         if before is not None and before.outcome is not None and not passes_on(before.outcome):

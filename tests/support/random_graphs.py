@@ -56,7 +56,7 @@ def _job(chance: random.Random, before: dict[int, NewJob]) -> NewJob:
         return NewJob(kind="group", form=form, needs=needs, parents=parents, follows=follows)
     return NewJob(
         kind="job",
-        needs=_some(chance, list(before), 0.3),
+        needs=[need for need in _some(chance, list(before), 0.3) if _may_use(before, need, [*parents, *follows])],
         parents=parents,
         follows=follows,
         retries=retries,
@@ -66,6 +66,18 @@ def _job(chance: random.Random, before: dict[int, NewJob]) -> NewJob:
         wanted=WANTED if chance.random() < 0.1 else Blob(),
         cache=chance.random() < 0.1,
     )
+
+
+def _may_use(before: dict[int, NewJob], need: int, above: list[int]) -> bool:
+    """Is it no service, or one of a job above? One elsewhere would not be there again in a run that is carried on."""
+    host = before[need].serves
+    return host is None or host == MAKER or any(_is_below(before, job, host) for job in above)
+
+
+def _is_below(before: dict[int, NewJob], job: int, host: int) -> bool:
+    if job in (host, MAKER):
+        return job == host
+    return any(_is_below(before, upper, host) for upper in (*before[job].parents, *before[job].follows))
 
 
 def passable(jobs: list[NewJob]) -> list[int]:
