@@ -169,9 +169,9 @@ class Batch:
     def find(self, keys: Sequence[str], ask: int) -> None:
         for key in keys:
             self.say(self._standing(key, ask))
-        for key in list(self.records):
-            if key not in keys:
-                self._drop(self.records[key])
+        for key, record in list(self.records.items()):
+            if key not in keys and self.records.get(key) is record:
+                self._drop(record)
 
     def _drop(self, record: Record) -> None:
         """Nobody wants it."""
