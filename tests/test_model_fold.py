@@ -158,3 +158,10 @@ def test_a_call_is_looked_up_anew_after_the_service_of_its_job_was_away() -> Non
         more(found, submitting(1), ev.Running(job=1, attempt=1), ev.Serving(job=1, attempt=1), survey, *news)
         more(found, submitting(1, 2), ev.Running(job=1, attempt=2), ev.Serving(job=1, attempt=2))
         assert (state_of(found, 2), found.state.jobs[2].survey, found.state.surveyed) == (S.READY, True, {})
+
+
+def test_a_service_that_was_told_to_stop_before_the_run_was_mended_starts_again() -> None:
+    found = told(job(1, serves=0, form="service"), job(2, needs=[1]), ev.Planned(count=2))
+    more(found, submitting(1), ev.Running(job=1, attempt=1), ev.Serving(job=1, attempt=1), submitting(2))
+    more(found, ev.Failed(job=2, attempt=1, reason="FAILED"), ev.Restarted(), ev.Succeeded(job=1, attempt=1))
+    assert (state_of(found, 1), state_of(found, 2)) == (S.READY, S.WAITING)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orch.bus.events import Resources, Submitting
+from orch.bus.events import Resources, Submitting, Succeeded
 from orch.state.graph import IllegalTransition, move
 from orch.state.law import JobState
 from orch.state.model import Job, State
@@ -86,6 +86,14 @@ def take_turn(state: State, row: Job) -> None:
     """The link before `row` has ended well, and this one runs in its place."""
     leave(state, row)
     state.lanes[row.lane] += 1
+
+
+def go_on(state: State, row: Job, todo: list[Job], event: Succeeded) -> None:
+    """`row` has ended well: what follows in its place takes its turn, unless something must be done first."""
+    if event.added:
+        void(state, row, todo, event.time)
+    else:
+        take_turn(state, state.jobs[row.link])
 
 
 def void(state: State, row: Job, todo: list[Job], time: str) -> None:

@@ -150,6 +150,7 @@ def _restarted(state: State, event: ev.Restarted) -> None:
     state.outcome = state.abandoned = ""
     state.stopping = state.paused = state.cancelling = False
     state.restarts += 1
+    state.restarted = event.seq
     state.rewinds = {}
     cancelled = [row for row in state.jobs.values() if row.state is S.CANCELLED]
     revived = [*(state.jobs[job] for job in state.failed), *cancelled]
@@ -157,7 +158,7 @@ def _restarted(state: State, event: ev.Restarted) -> None:
     for row in revived:
         _revive(state, row, event.time)
     ripple(state, revived, event.time)
-    _restart_services(state, event.time)
+    _restart_services(state, state.services, event.time)
 
 
 def _revive(state: State, row: Job, time: str) -> None:
@@ -176,11 +177,11 @@ def _revive(state: State, row: Job, time: str) -> None:
         move(state, row, S.WAITING if row.missing or row.form == "group" else S.READY, time)
 
 
-def _restart_services(state: State, time: str) -> None:
-    """Services that had ended well are needed again by what was revived."""
-    for host, services in state.services.items():
+def _restart_services(state: State, hosts: Iterable[int], time: str) -> None:
+    """Services of these jobs that had ended well are needed again by what was revived."""
+    for host in hosts:
         row = state.row(host)
-        again = [state.jobs[each] for each in services if state.jobs[each].state is S.DONE]
+        again = [state.jobs[each] for each in state.services[host] if state.jobs[each].state is S.DONE]
         if row.state is not S.SUCCEEDED or not row.unsettled:
             continue
         for service in again:
@@ -381,11 +382,10 @@ def _succeeded(state: State, event: ev.Succeeded) -> None:
         if file.keep == "successors" and not valued and not row.holders:
             state.keeping[row.id] = {row.id, *row.users}
     if row.link:
-        if event.added:
-            chain.void(state, row, todo, event.time)
-        else:
-            chain.take_turn(state, state.jobs[row.link])
+        chain.go_on(state, row, todo, event)
     ripple(state, todo, event.time)
+    if row.form == "service" and row.value_seq < state.restarted and not state.ending:
+        _restart_services(state, [row.serves], event.time)  # it was told to stop before what needs it was revived
 
 
 def _surveyed(state: State, event: ev.Surveyed) -> None:

@@ -214,6 +214,7 @@ class State:
         self.cancelling = False
         self.abandoned = ""  # why the run was given up
         self.restarts = 0
+        self.restarted = 0  # event of the last one
         self.outcome = ""  # of `Ended`
         self.closed = ""  # of `Closed`
         self.warnings: list[str] = []
