@@ -148,7 +148,9 @@ def _prepare(attempt: Attempt) -> None:
     """Import what all attempts of a kind need that most workflows lack: once here, and not in every fork."""
     if attempt.survey:
         import orch.work.calls
-        import orch.work.survey  # noqa: F401 - so that forks have them
+        import orch.work.survey
+    if b"orch.work.program" in attempt.body.data:  # it is a program: the pickle names what performs it
+        import orch.work.program  # noqa: F401 - as above
 
 
 def run_one(attempt: Attempt, place: Place, answers: socket.socket, stop_signal: int) -> None:
