@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from support.lives import Lives
 from support.virtual import Virtual
@@ -367,3 +368,18 @@ def test_links_that_have_run_in_one_place_are_attempts_like_others() -> None:
     plain = Virtual(Plan(jobs=[job("a"), job("b", [0])]), fine, capacity, chaining=False).lead()
     assert plain.to_end() == "succeeded"
     assert [event.after for event in plain.said(ev.Submitting)] == [0, 0]
+
+
+def test_a_service_is_not_kept_for_a_checkpoint_that_has_no_tries_left() -> None:
+    def body(attempt: Attempt) -> Outcome:
+        if attempt.name == "bad":
+            return Outcome(key=attempt.key, reason=Reason.FAILED)
+        jobs = [job("bad", retries=0)] if attempt.name == "top" else []
+        return msgspec.structs.replace(fine(attempt), jobs=jobs)
+
+    jobs = [service("db"), job("top", [0], checkpoint=True, retries=1)]
+    run = Virtual(Plan(jobs=jobs), body, WIDE, retry_backoff=0.0).lead()
+    assert run.to_end() == "failed"
+    assert len(list(run.said(ev.Rewound))) == 1
+    assert [event.job for event in run.said(ev.Serving)] == [1], "it was there for both tries"
+    assert not run.watcher.running

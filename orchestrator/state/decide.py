@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from orch.bus.events import JobId
+from orch.state.graph import SETTLED
 from orch.state.law import ACTIVE, JobState
 from orch.state.model import Job, State
 
@@ -116,9 +117,13 @@ def to_stop(state: State) -> list[str]:
 
 
 def _is_used(state: State, service: Job) -> bool:
-    """Does a job or a service on top of it use it, or will one, or may a checkpoint have to again?"""
+    """Does a job use it, or will one, or may a checkpoint have to again?"""
     users = map(state.jobs.__getitem__, reversed(service.users))  # the last is mostly the last one
-    return any(row.state in ACTIVE or (row.checkpoint and row.state is JobState.SUCCEEDED) for row in users)
+    return any(row.state in ACTIVE or _may_run_again(row) for row in users)
+
+
+def _may_run_again(row: Job) -> bool:
+    return row.checkpoint and row.state is JobState.SUCCEEDED and not row.told & SETTLED
 
 
 def outcome(state: State) -> str:
