@@ -37,6 +37,7 @@ class Template:
         self._tag = OwnTag()
         self._pid = os.getpid()
         self._children: set[int] = set()
+        self._forked = 0
         self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def serve(self) -> None:
@@ -83,7 +84,8 @@ class Template:
             self._tag.set(tag_of(self._agent, attempt.key))
             run_one(attempt, self._place, self._end, stop[0] if stop else -1)
 
-        _prepare(attempt)
+        self._forked += 1
+        _prepare(attempt, self._forked)
         pid, message = self._child(body)
         self._send(inside.Forked(attempt.key, pid, message))
 
@@ -144,8 +146,15 @@ class Template:
         packets.send(self._end, inside.encode(message))
 
 
-def _prepare(attempt: Attempt) -> None:
+MANY = 8
+"""Forks. A run that has so many is worth the time to import here what only attempts with files need."""
+
+
+def _prepare(attempt: Attempt, number: int) -> None:
     """Import what all attempts of a kind need that most workflows lack: once here, and not in every fork."""
+    if number == MANY:
+        import orch.store.file
+        import orch.work.staging
     if attempt.survey:
         import orch.work.calls
         import orch.work.survey
