@@ -102,7 +102,7 @@ def test_where_and_how_it_runs() -> None:
 
 
 def test_a_version_means_that_the_value_may_be_kept() -> None:
-    assert (record().cache, record(cache=True).cache, record(version="3").cache) == (False, True, True)
+    assert (record().cache, record(cache=True).cache, record(version="3").cache) == (None, True, True)
     assert record(version="3", cache=False).cache is False
     assert record(version="3").version == "3"
 
