@@ -33,13 +33,14 @@ class History(msgspec.Struct):
     """What the log says of one job.
 
     `rewound`: times at which it was a checkpoint that ran again, and the job that had failed. `surveyed`, `reused`:
-    its survey has ended well; it took the value of an earlier call.
+    its survey has ended well; it took the value of an earlier call. `asked`: what its next attempt asks for.
     """
 
     tried: dict[int, Tried] = {}
     rewound: list[ev.Rewound] = []
     surveyed: ev.Surveyed | None = None
     reused: ev.Reused | None = None
+    asked: ev.Resources | None = None
 
 
 def history(directory: Path, row: Job) -> History:
@@ -55,6 +56,7 @@ def told(events: Iterable[ev.Event], job: int) -> History:
     for event in events:
         if getattr(event, "job", None) == job:
             _note(found, event)
+            found.asked = getattr(event, "resources", None) or found.asked
     return found
 
 
@@ -71,9 +73,9 @@ def _note(found: History, event: ev.Event) -> None:
             _end(found, event.attempt, event.time, "a survey: asks for " + asks(event.resources))
         case ev.Retrying():
             what = f"{event.reason}: {event.message}" if event.message else event.reason
-            _end(found, event.attempt, event.time, what, _consequence(event))
+            _end(found, event.attempt, event.time, what, _consequence(event, found.asked))
         case ev.Failed():
-            _end(found, event.attempt, event.time, event.reason, "no try is left")  # the message is why, and said
+            _end(found, event.attempt, event.time, event.reason, "it is not tried again")  # why has been said
         case ev.Cancelled() if event.attempt:
             _end(found, event.attempt, event.time, "cancelled")
         case ev.Rewound():
@@ -91,14 +93,38 @@ def _end(found: History, attempt: int, time: str, what: str, then: str = "") -> 
     one.ended, one.what, one.then = time, what, then
 
 
-def _consequence(event: ev.Retrying) -> str:
-    """What the end of the attempt cost, and what was changed for the next."""
+def _consequence(event: ev.Retrying, asked: ev.Resources | None) -> str:
+    """What the end of the attempt cost, and what was changed for the next, which else would ask for `asked`."""
     parts = ["it cost a try" if event.charged else "it cost no try"]
     if event.wait:
         parts.append(f"tried again after {format_duration(event.wait)}")
-    if event.resources is not None:
+    if event.resources not in (None, asked):
+        assert event.resources is not None
         parts.append(f"asks for {asks(event.resources)} from then on")
     return ", ".join(parts)
+
+
+def spared(row: Job) -> str:
+    """Which option keeps a job that has failed, and has tries left, from being tried again; empty if none does.
+
+    Of an exception the log has no bases: what names a base may have decided, and is said to.
+    """
+    if row.charged > row.retries or not (row.retry.never or row.retry.on):
+        return ""
+    from orch.attempt import Outcome, Reason
+    from orch.state.policy import matches
+
+    raised = row.message.partition(":")[0].rpartition(".")[2]
+    classes = [rule.removeprefix("error:") for rule in (*row.retry.never, *row.retry.on)]
+    errors = [name for name in classes if name.rpartition(".")[2] == raised]
+    outcome = Outcome(row.key, Reason(row.reason), exit_code=row.exit_code, message=row.message, errors=errors)
+    named = [rule for rule in row.retry.never if matches(rule, outcome)]
+    if named:
+        return f"no_retry_on has {', '.join(named)}"
+    bases = [rule for rule in row.retry.never if rule.startswith("error:")]
+    only = row.retry.on and not any(matches(rule, outcome) for rule in row.retry.on)
+    parts = [f"no_retry_on has {', '.join(bases)}"] if bases else []
+    return ", or ".join([*parts, *([f"retry_on has only {', '.join(row.retry.on)}"] if only else [])])
 
 
 def attempt_lines(found: History, state_jobs: dict[int, Job]) -> Iterator[str]:

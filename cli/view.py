@@ -116,7 +116,9 @@ def notes(row: Job, most: int = 3) -> str:
 
 
 def exit_text(status: JobStatus) -> str:
-    """How the latest attempt ended: a code or a signal."""
+    """How the latest attempt ended: a code or a signal. Nothing while the next one is live."""
+    if status.state in LIVE:
+        return ""
     if status.signal:
         return f"signal {status.signal}"
     return "" if status.exit_code is None else str(status.exit_code)

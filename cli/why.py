@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from orch.cli.attempts import History, attempt_lines, history
+from orch.bus import events as ev
+from orch.bus.reader import read
+from orch.cli.attempts import History, attempt_lines, history, spared
 from orch.cli.common import find_job, find_run, find_store, harmless
 from orch.cli.outputs import blob_of, output_at, where
 from orch.cli.parser import STORE, LogLevel, Store, application, command
@@ -17,7 +19,7 @@ from orch.cli.usage import UsageError
 from orch.hints import store_option
 from orch.history import fold_quickly
 from orch.sizes import format_duration, format_size
-from orch.state.law import ACTIVE, JobState
+from orch.state.law import ACTIVE, LIVE, JobState
 from orch.state.model import WORKFLOW, Job, State
 from orch.state.status import explain
 from orch.store.file import FileStore
@@ -150,36 +152,47 @@ def _chain(state: State, row: Job) -> Iterator[str]:
 
 def _dropped(store: FileStore, run: str, state: State, row: Job) -> Iterator[str]:
     """The checkpoint that has run again, and why."""
-    by = row.by
-    while by != WORKFLOW:
-        checkpoint = state.jobs[by]
-        rewound = history(store.local_path(log_dir(run)), checkpoint).rewound if checkpoint.checkpoint else []
-        if rewound:
-            failed = state.jobs[rewound[-1].failed].label
-            when = date_time(rewound[-1].time)
+    above = set(_makers(state, row))
+    for event in read(store.local_path(log_dir(run)), from_seq=row.added_seq):
+        if isinstance(event, ev.Rewound) and event.job in above:  # it dropped all that there was then
+            checkpoint, failed = state.jobs[event.job], state.jobs[event.failed].label
+            when = date_time(event.time)
             yield f"  dropped  the checkpoint {checkpoint.label} ran again at {when}, since {failed} failed"
             yield f"           see: orch why {run} {checkpoint.id}{store_option(store)}"
             return
-        by = checkpoint.by
+
+
+def _makers(state: State, row: Job) -> Iterator[int]:
+    """The job that made it, the one that made that, and so on."""
+    while row.by != WORKFLOW:
+        yield row.by
+        row = state.jobs[row.by]
 
 
 def _attempt(row: Job) -> Iterator[str]:
     yield f"  attempt  {row.attempt}" + (f", {row.charged} of {row.retries + 1} tries used up" if row.charged else "")
-    if row.reason and row.state is not JobState.FAILED:  # that is why, and has been said
-        yield f"  reason   {row.reason}" + (f": {row.message}" if row.message else "")
-    if row.signal:
-        yield f"  exit     killed by signal {row.signal}"
-    elif row.exit_code is not None:
-        yield f"  exit     {row.exit_code}"
+    if row.state not in LIVE:  # how it ended; of a live one the row still has the end of the one before
+        yield from _ending(row)
     if row.host or row.adapter:
         parts = [row.host, row.adapter, f"process {row.pid}" if row.pid else "", row.external_id]
         yield f"  host     {', '.join(filter(None, parts))}"
-    if row.usage is not None and row.reason:
+    if row.usage is not None and row.reason and row.state not in LIVE:
         memory = f", {format_size(row.usage.memory)} of memory" if row.usage.memory else ""
         yield f"  used     {format_duration(row.usage.wall)}{memory}"
     for state, time in row.times.items():
         if state in (JobState.RUNNING, row.state):
-            yield f"  {state.value:<9}{date_time(time)}"
+            yield f"  {state.value:<8} {date_time(time)}"
+
+
+def _ending(row: Job) -> Iterator[str]:
+    if row.reason and row.state is not JobState.FAILED:  # that is why, and has been said
+        yield f"  reason   {row.reason}" + (f": {row.message}" if row.message else "")
+    elif row.reason:
+        yield from (f"  retry    not again: {rule}" for rule in [spared(row)] if rule)
+    if row.signal:
+        yield f"  exit     killed by signal {row.signal}"
+    elif row.exit_code is not None:
+        yield f"  exit     {row.exit_code}"
 
 
 def _cached(store: FileStore, run: str, row: Job) -> Iterator[str]:
@@ -202,4 +215,5 @@ def _output(store: FileStore, run: str, row: Job) -> Iterator[str]:
         yield from (f"    {line}" for line in lines[-LAST_LINES:])
     else:
         yield "  stderr   empty"
-    yield f"  the rest: orch logs {run} {row.id}{store_option(store)}"
+    if found.stdout.size or found.stderr.cut or len(lines) > LAST_LINES:
+        yield f"  the rest: orch logs {run} {row.id}{store_option(store)}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.folded import begun
-from support.handmade import created, started, write_run
+from support.handmade import created, started, text, write_run
 
 from orch.agent.protocol import Answer
 from orch.blockers import LONGEST, Blockers
@@ -213,3 +213,83 @@ def test_a_chain_is_told_only_so_far() -> None:
     state = told_so_far.then(ev.Planned(count=2000)).state
     found = list(Blockers(state).chain(state.jobs[2000]))
     assert [blocker.row.id for blocker in found] == list(range(1999, 1999 - LONGEST, -1))
+
+
+def test_what_dropped_a_job_is_not_what_came_later(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again: list[ev.Event] = [
+        ev.Added(job=1, kind="safe", checkpoint=True, retries=2),
+        ev.Planned(count=1),
+    ]
+    for attempt in (1, 2):
+        below = attempt + 1
+        again += [
+            *started(1, attempt),
+            ev.Added(job=below, kind=f"below{attempt}", by=1, attempt=attempt),
+            ev.Succeeded(job=1, attempt=attempt, added=1),
+            *started(below),
+            ev.Failed(job=below, attempt=1, reason="FAILED", message="no"),
+            ev.Rewound(job=1, failed=below),
+        ]
+    write_run(tmp_path, "r", [created("r"), *again])
+    for job, name in (("2", "below1 [2]"), ("3", "below2 [3]")):
+        assert main(["why", job, "--store", str(tmp_path)]) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  dropped  the")]
+        assert line.endswith(f", since {name} failed")
+
+
+def second_attempt() -> list[ev.Event]:
+    """The first attempt failed by a signal, the second one runs."""
+    usage = ev.Usage(wall=5.0, memory=1 << 20)
+    ended = ev.Retrying(job=1, attempt=1, reason="FAILED", charged=True, signal=9, message="first", usage=usage)
+    return [ev.Added(job=1, kind="work", retries=1), ev.Planned(count=1), *started(1), ended, *started(1, 2)]
+
+
+def test_a_live_attempt_has_no_end_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = why(tmp_path, second_attempt(), "1", capsys)
+    assert "  attempt  2, 1 of 2 tries used up" in lines
+    assert [line for line in lines if line.startswith(("  reason", "  exit", "  used"))] == []
+    assert [line for line in lines if line.endswith("attempt 1 on here: FAILED: first; it cost a try")]
+    assert main(["status", "--store", str(tmp_path)]) == 0
+    assert "signal 9" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("retry", "words"),
+    [
+        (ev.Retry(never=("exit:3", "exit:4")), ["no_retry_on has exit:3"]),
+        (ev.Retry(never=("error:my.Bad",), on=("exit:3",)), ["no_retry_on has error:my.Bad"]),
+        (ev.Retry(on=("exit:4", "error:OSError")), ["retry_on has only exit:4, error:OSError"]),
+        (ev.Retry(never=("error:Base",), on=("exit:4",)), ["no_retry_on has error:Base, or retry_on has only exit:4"]),
+        (ev.Retry(), []),
+    ],
+)
+def test_which_option_forbids_another_try(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], retry: ev.Retry, words: list[str]
+) -> None:
+    failed = ev.Failed(job=1, attempt=1, reason="FAILED", exit_code=3, message="my.Bad: no")
+    events = [ev.Added(job=1, kind="work", retries=3, retry=retry), ev.Planned(count=1), *started(1), failed]
+    lines = why(tmp_path, events, "1", capsys)
+    assert [line for line in lines if line.startswith("  retry")] == [f"  retry    not again: {each}" for each in words]
+
+
+def test_what_has_not_changed_is_not_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asks = ev.Resources(memory=1 << 30)
+    ended = ev.Retrying(job=1, attempt=1, reason="MEMLIMIT", charged=True, resources=asks)
+    job = ev.Added(job=1, kind="work", retries=1, resources=asks)
+    lines = why(tmp_path, [job, ev.Planned(count=1), *started(1), ended, *started(1, 2)], "1", capsys)
+    assert not any("from then on" in line for line in lines)
+
+
+@pytest.mark.parametrize(("out", "rest"), [("", 0), ("much\n", 1)])
+def test_the_rest_is_named_where_there_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, rest: int
+) -> None:
+    done = ev.Succeeded(job=1, attempt=1, stdout=text(out), stderr=text("said\n"))
+    lines = why(tmp_path, [ev.Added(job=1, kind="work"), ev.Planned(count=1), *started(1), done], "1", capsys)
+    assert "    said" in lines
+    assert len([line for line in lines if line.startswith("  the rest: orch logs")]) == rest
+
+
+def test_a_state_stands_off_its_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events: list[ev.Event] = [*family(), *started(1), ev.Succeeded(job=1, attempt=1)]
+    assert any(line.startswith("  succeeded 2") for line in why(tmp_path, events, "top", capsys))
