@@ -90,7 +90,7 @@ def test_bad_options_name_the_job_function(given: dict[str, Any], message: str) 
 def test_a_bad_size_is_a_size_error_underneath() -> None:
     with pytest.raises(UserError) as raised:
         add.options(memory="2 XB")
-    assert isinstance(raised.value.__cause__, SizeError)
+    assert isinstance(raised.value.__context__, SizeError)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import io
 import sys
 import threading
@@ -112,3 +113,41 @@ class Kind(enum.Enum):
 
 def test_enums_in_results() -> None:
     assert result_text([Level.LOW, Kind.ROUND, {Kind.ROUND: 1}], str) == '[1, "ROUND", {"ROUND": 1}]'
+
+
+# Services in the wrong place ------------------------------------------------------------------------------------------
+
+
+class Server(orch.Service):
+    def start(self) -> str:
+        return "up"
+
+
+@pytest.mark.parametrize("name", ["add_child", "add_follow_on", "add_service", "encapsulate"])
+def test_a_service_has_nothing_that_belongs_to_it(name: str) -> None:
+    server: Any = Server()
+    with pytest.raises(AttributeError, match=f"service Server has no {name}: .* Add it to the job"):
+        getattr(server, name)(f())
+    with pytest.raises(AttributeError, match="'Server' object has no attribute 'port'"):
+        _ = server.port
+
+
+def test_a_service_is_no_child_and_no_value() -> None:
+    with pytest.raises(UserError, match="^add_child: Server is a service: it is added with add_service$"):
+        f().add_child(Server())
+    with pytest.raises(WorkflowError) as caught:
+        gather(f(Server()))
+    assert str(caught.value).startswith("job f(…): argument 'x': the service Server cannot be passed on: pass what")
+
+
+# What is no function --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [max, functools.partial(str, "x")])
+def test_what_has_no_name_or_parameters_is_no_job(function: Any) -> None:
+    with pytest.raises(UserError, match="whose name or parameters cannot be known: write a function with def"):
+        orch.job(function)
+
+
+def test_a_function_in_c_is_one(tmp_path: Path) -> None:
+    assert World(tmp_path).evaluate(orch.job(len)([1, 2])) == 2

@@ -195,3 +195,32 @@ def test_what_cannot_be_promised() -> None:
             orch.promised(bad, [1])  # type: ignore[arg-type]
     with pytest.raises(WorkflowError, match=r"job user: option disk, item \.args\[0\]: cannot pickle 'generator'"):
         gather(named("user", disk=orch.promised(sum, [(x for x in [1])])))
+
+
+def test_a_mistake_is_told_once() -> None:
+    """Not as the last of a chain of exceptions."""
+    mistakes = {
+        "memory": "much",
+        "retries": -1,
+        "priority": "x",
+        "accelerators": "gpu:x",
+        "name": 3,
+        "retry_on": "*busy*",
+    }
+    for option, value in mistakes.items():
+        with pytest.raises(UserError) as caught:
+            record(**{option: value})
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+
+def test_what_is_wrong_with_a_pattern() -> None:
+    with pytest.raises(UserError, match=r"retry_on='\*busy\*': .* regular expression.* at character 1: nothing to rep"):
+        record(retry_on="*busy*")
+
+
+def test_what_a_name_is_instead_of_a_text() -> None:
+    with pytest.raises(UserError, match="name=<job a>: this must be a text, and not a job"):
+        record(name=named("a"))
+    with pytest.raises(UserError, match="name=3: this must be a text, and not a value of type int"):
+        record(name=3)

@@ -19,6 +19,7 @@ import orch
 from orch.attempt import Note, Reason
 from orch.authoring.pickling import loads
 from orch.errors import JobError, NoSuchFile, UserError
+from orch.work.traces import short_trace
 
 ODD = "naïve name\nwith % & ? = #.txt"
 
@@ -183,6 +184,18 @@ def test_import_errors(world: World, tmp_path: Path) -> None:
     assert "names another host" in fails(world, orch.import_file, "file://far/x")
     assert "only paths and file:, http: and https: URLs" in fails(world, orch.import_file, "gopher://x/y")
     assert "cannot be the name of a stored file" in fails(world, orch.import_file, __file__, "../x")
+
+
+def test_an_import_that_fails_shows_the_users_line_alone(world: World, tmp_path: Path) -> None:
+    def load() -> Any:
+        try:
+            return orch.import_file(tmp_path / "nope")
+        except UserError as error:
+            return short_trace(error)
+
+    shown = world.value(call(load))
+    assert "import_file(" in shown
+    assert "contextlib" not in shown
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -179,7 +179,8 @@ def job(function: Callable[..., Any] | None = None, /, **given: Any) -> Any:
     `retry_backoff`  before the second try; three times as long before each further one
     `retry_on`, `no_retry_on`
                      after which ends it is tried again, and after which not: exit codes, names of reasons
-                     ("MEMLIMIT"), exception classes, patterns for messages; one, or a list
+                     ("MEMLIMIT"), exception classes, regular expressions that are searched for in the message of
+                     the attempt; one, or a list
     `memory_escalation`, `walltime_escalation`
                      what memory and wall time are multiplied with after they were too little: False, a factor, or
                      a factor and what they may come to: `(2, "64 GiB")`
@@ -204,3 +205,17 @@ def _check_function(function: Any, decorator: str) -> None:
         raise UserError(f"@orch.{decorator} is for functions, and {function!r} is none (put @staticmethod above it)")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise UserError(f"@orch.{decorator} on {kind_of(function)}: a generator cannot be stored; return a list")
+    if not hasattr(function, "__code__") and not _has_signature(function):
+        raise UserError(
+            f"@orch.{decorator} on {function!r:.80}, whose name or parameters cannot be known: write a function with "
+            f"def that calls it"
+        )
+
+
+def _has_signature(function: Any) -> bool:
+    """Has what is no function in Python a name and parameters? A `functools.partial` and `max` have not."""
+    try:
+        inspect.signature(function)
+    except ValueError:
+        return False
+    return hasattr(function, "__qualname__")

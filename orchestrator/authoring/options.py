@@ -102,7 +102,7 @@ def _parsed(owner: str, name: str, option: _Option, value: Any) -> Any:
     try:
         return option.parse(value)
     except ValueError as error:
-        raise UserError(f"{owner}: {name}={value!r:.200}: {error}") from error
+        raise UserError(f"{owner}: {name}={value!r:.200}: {error}") from None  # the message says it all
 
 
 def parse_resource(option: str, value: Any) -> Any:
@@ -173,9 +173,17 @@ def _flag(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
+        raise ValueError(f"this must be a text, and not {_what(value)}")  # noqa: TRY004 - as above
+    if not value.strip():
         raise ValueError("this must be a text that is not empty")
     return " ".join(value.split())
+
+
+def _what(value: Any) -> str:
+    if depends(value):
+        return "a job: it is needed before any job has a value"
+    return f"a value of type {type(value).__name__}"
 
 
 def _isolation(value: Any) -> str:

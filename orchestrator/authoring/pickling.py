@@ -310,7 +310,7 @@ def _fits(value: Any) -> bool:
 def _text(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply to be pickled"
-    if isinstance(error, _Misplaced):
+    if isinstance(error, WorkflowError):  # what is ours says by itself what is wrong
         return str(error)
     text = str(error)
     return text if "pickle" in text else f"cannot be pickled: {type(error).__name__}: {text}"

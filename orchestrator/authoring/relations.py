@@ -51,7 +51,11 @@ def add(upper: Call | None, other: T, relation: str) -> T:
     if not isinstance(other, Job):
         from orch.authoring.pickling import misplaced  # only for a mistake
 
-        hint = misplaced(other) or f"{other!r:.80} is no job: a job is what calling a job function gives"
+        hint = (
+            misplaced(other)
+            or _service(other)
+            or f"{other!r:.80} is no job: a job is what calling a job function gives"
+        )
         raise UserError(f"add_{relation.replace('-', '_')}: {hint}")
     lower = other._call  # noqa: SLF001 - one unit with nodes.py
     if lower is None:
@@ -59,6 +63,14 @@ def add(upper: Call | None, other: T, relation: str) -> T:
     check(upper, lower, relation)
     tie(upper, (lower.ties and lower.ties.front) or lower, relation)
     return other
+
+
+def _service(other: object) -> str:
+    from orch.authoring.services import Service  # only for a mistake
+
+    return (
+        f"{type(other).__qualname__} is a service: it is added with add_service" if isinstance(other, Service) else ""
+    )
 
 
 def check(upper: Call | None, lower: Call, relation: str) -> None:

@@ -38,11 +38,18 @@ def _pattern(given: str | re.Pattern[Any]) -> str:
     try:
         pattern = re.compile(given)
     except re.error as error:
-        raise ValueError(f"{given!r:.80} is neither a reason nor a regular expression for messages: {error}") from error
+        raise ValueError(
+            f"a text that is no reason such as MEMLIMIT is a regular expression, which is searched for in the message "
+            f"of an attempt; this one is wrong{_position(error)}: {error.msg}"
+        ) from None
     if not isinstance(pattern.pattern, str) or not pattern.pattern:
         raise ValueError("a pattern for messages is a text that is not empty")
     flags = "".join(letter for flag, letter in _FLAGS.items() if pattern.flags & flag)
     return f"(?{flags}){pattern.pattern}" if flags and isinstance(given, re.Pattern) else pattern.pattern
+
+
+def _position(error: re.error) -> str:
+    return "" if error.pos is None else f" at character {error.pos + 1}"
 
 
 def escalation(parse_cap: Callable[[Any], Any]) -> Callable[[Any], tuple[float, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, Unpack
 
 from orch.authoring.classes import Portrait, check_method
 from orch.authoring.functions import kind_of
@@ -14,6 +14,8 @@ from orch.sizes import parse_duration
 
 CHECK_INTERVAL = 5.0
 """Seconds between two checks of a service that does not say."""
+
+_OF_JOBS = ("add_child", "add_follow_on", "add_service", "encapsulate")
 
 
 class ServiceOptions(TypedDict, total=False):
@@ -88,7 +90,7 @@ class Service:
         try:
             self._interval = parse_duration(check_interval)
         except ValueError as error:
-            raise UserError(f"{owner}: check_interval={check_interval!r}: {error}") from error
+            raise UserError(f"{owner}: check_interval={check_interval!r}: {error}") from None  # the message says it all
 
     def start(self) -> Any:
         """Start it. What this returns is the value that stands for the service: its credentials."""
@@ -100,6 +102,17 @@ class Service:
 
     def stop(self) -> Any:
         """Called once, when nothing needs it any more, or after it has failed."""
+
+    if not TYPE_CHECKING:  # type checkers should still find mistakes
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Only for what is not there: what jobs have, and services have not."""
+            if name in _OF_JOBS:
+                raise AttributeError(
+                    f"service {kind_of(type(self))} has no {name}: nothing belongs to a service. Add it to the job "
+                    f"that the service is for"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __getstate__(self) -> Any:
         """Its attributes, without what is ours."""

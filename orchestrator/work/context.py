@@ -307,7 +307,7 @@ class Context:
         try:
             plain = msgspec.json.decode(msgspec.json.encode(value))
         except (TypeError, ValueError) as error:
-            raise JobError(f"annotate: the value of {name!r} cannot be written as JSON: {error}") from error
+            raise JobError(f"annotate: the value of {name!r} cannot be written as JSON: {error}") from None
         self._emit(Note(self.who.key, "annotate", name=str(name), value=plain))
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from orch.errors import JobError, UserError
@@ -15,20 +16,35 @@ from orch.store.layout import safe_name
 from orch.work.staging import checked, stage
 
 
-@contextlib.contextmanager
-def fetched(url_or_path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A local file with the contents; a download is removed at the end. Raises `UserError`."""
+def fetched(url_or_path: str | os.PathLike[str]) -> AbstractContextManager[Path]:
+    """A local file with the contents; a download is removed at the end. Raises `UserError`, at the call.
+
+    Not a generator as a whole: its frames of `contextlib` would stand in tracebacks.
+    """
     text = os.fspath(url_or_path)
     scheme = text.partition(":")[0].lower()
     if scheme in ("http", "https"):
-        with tempfile.TemporaryDirectory(prefix="orch-fetch-") as directory:
-            yield _download(text, Path(directory))
-    elif scheme == "file":
-        yield _readable(_path_of(text))
-    elif "://" in text:
+        return _downloaded(text)
+    if scheme == "file":
+        return contextlib.nullcontext(_readable(_path_of(text)))
+    if "://" in text:
         raise UserError(f"cannot import {text}: only paths and file:, http: and https: URLs are known")
-    else:
-        yield _readable(Path(text))
+    return contextlib.nullcontext(_readable(Path(text)))
+
+
+def _downloaded(url: str) -> AbstractContextManager[Path]:
+    directory = tempfile.TemporaryDirectory(prefix="orch-fetch-")
+    try:
+        return _held(directory, _download(url, Path(directory.name)))
+    except BaseException:
+        directory.cleanup()
+        raise
+
+
+@contextlib.contextmanager
+def _held(directory: tempfile.TemporaryDirectory[str], file: Path) -> Iterator[Path]:
+    with directory:
+        yield file
 
 
 def _path_of(url: str) -> Path:
