@@ -357,11 +357,13 @@ class Succeeded(Event, frozen=True, tag="succeeded", gc=False):
 
     `refs`   jobs that stand in the value, in the order in which the pickled value numbers them
     `alias`  the value is exactly the job `refs[0]` (a tail call); `value` is then empty
+    `holds`  jobs whose files are kept for a while, and are named in this value
     """
 
     job: JobId
     attempt: int
     value: Blob = EMPTY
+    holds: list[JobId] = []
     refs: list[JobId] = []
     alias: bool = False
     added: int = 0

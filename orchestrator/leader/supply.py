@@ -15,8 +15,8 @@ from orch.state.model import Job, State
 
 CACHE_BYTES = 64 * 1024 * 1024
 
-SURVEY = ev.Resources(cores=0.1)
-"""What a survey is given: it only looks at values."""
+SURVEY_CORES = 0.1
+"""What a survey is given at the most: it only looks at values."""
 
 NOTHING = ev.Blob(data=b"\x80\x05N.", size=4)
 """The pickled None: the value of a job without a body that stands for none."""
@@ -123,7 +123,7 @@ class Supply:
             name=row.name,
             form=row.form,
             body=self.blob(row.added_seq),
-            resources=SURVEY if row.survey else row.resources,
+            resources=_for_survey(row.resources) if row.survey else row.resources,
             asked=row.resources if row.survey else None,
             needs=list(row.needs),
             values=self.values(state, known) if known else {},
@@ -148,3 +148,7 @@ class Supply:
     def _version(self, row: Job) -> str:
         event = self._fetch(row.added_seq) if row.survey and row.cache else None
         return event.version if isinstance(event, ev.Added) else ""
+
+
+def _for_survey(wanted: ev.Resources) -> ev.Resources:
+    return ev.Resources(cores=min(SURVEY_CORES, wanted.cores))

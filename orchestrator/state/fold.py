@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from orch.bus import events as ev
-from orch.state import chain
+from orch.state import chain, keeping
 from orch.state.graph import (
     IllegalTransition,
     connect,
@@ -27,6 +27,7 @@ from orch.state.graph import (
     open_up,
     ripple,
     set_forth,
+    superiors,
     survey_again,
 )
 from orch.state.law import JobState
@@ -158,7 +159,21 @@ def _restarted(state: State, event: ev.Restarted) -> None:
     for row in revived:
         _revive(state, row, event.time)
     ripple(state, revived, event.time)
-    _restart_services(state, state.services, event.time)
+    if state.services:
+        above = _all_above(state, revived)
+        _restart_services(state, [host for host in state.services if host in above], event.time)
+
+
+def _all_above(state: State, rows: list[Job]) -> set[ev.JobId]:
+    """The jobs below which these are, directly or not."""
+    found: set[ev.JobId] = set()
+    todo = list(rows)
+    while todo:
+        for superior, _ in superiors(state, todo.pop()):
+            if superior.id not in found:
+                found.add(superior.id)
+                todo.append(superior)
+    return found
 
 
 def _revive(state: State, row: Job, time: str) -> None:
@@ -378,9 +393,10 @@ def _succeeded(state: State, event: ev.Succeeded) -> None:
         todo += _commit(state, row, event.attempt, event.added, event.time)
     if event.refs and not row.valued:
         hold(state, row, event.refs)
-    for file in event.files:
-        if file.keep == "successors" and not valued and not row.holders:
-            state.keeping[row.id] = {row.id, *row.users}
+    if event.files and not valued:
+        keeping.keep(state, row, event.files)
+    if event.holds:
+        keeping.hand_on(state, row, event.holds)
     if row.link:
         chain.go_on(state, row, todo, event)
     ripple(state, todo, event.time)
@@ -508,7 +524,7 @@ def _rewound(state: State, event: ev.Rewound) -> None:
 def _removed(state: State, event: ev.Removed) -> None:
     if event.job not in state.removable:
         raise IllegalTransition(f"files of job {state.jobs[event.job].label} may be needed still, or there are none")
-    del state.keeping[event.job], state.removable[event.job]
+    keeping.forget(state, event.job)
     state.removed.append(event.seq)
 
 

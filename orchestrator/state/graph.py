@@ -13,6 +13,7 @@ import bisect
 from collections.abc import Iterator
 
 from orch.bus.events import JobId
+from orch.state import keeping
 from orch.state.law import DEAD, LIVE, TRANSITIONS, JobState
 from orch.state.model import NONE, WORKFLOW, Job, Jobs, State
 
@@ -212,7 +213,7 @@ def finish_leaf(state: State, job: Job, todo: list[Job], time: str) -> bool:
     if (
         job.users or job.holders or job.children or job.followers or job.unsettled or job.pending or job.hurt
         or job.serving or job.parents or job.follows or job.serves >= 0 or job.alias or job.link
-        or state.keeping or state.calls or job.id in state.services
+        or state.needing or state.calls or job.id in state.services
     ):  # fmt: skip
         return False
     job.valued = job.opened = job.over = True
@@ -237,8 +238,8 @@ def _after_body(state: State, job: Job, todo: list[Job], time: str) -> None:
         satisfy(state, followers, todo)
     if job.valued and not (job.unsettled or job.hurt or job.serving) and job.id != WORKFLOW:
         move(state, job, DONE, time)
-        if state.keeping:
-            _needs_no_more(state, job)
+        if state.needing:
+            keeping.over(state, job)
         if job.id in state.calls:
             state.called.append(job.id)
 
@@ -248,16 +249,6 @@ def open_up(state: State, job: Job, todo: list[Job]) -> None:
     job.opened = True
     children, job.children = job.children, NONE
     satisfy(state, children, todo)
-
-
-def _needs_no_more(state: State, job: Job) -> None:
-    """What `job` had of others, and nobody else needs, may be removed."""
-    for other in (*job.needs, job.id):
-        needed_by = state.keeping.get(other)
-        if needed_by is not None:
-            needed_by.discard(job.id)
-            if not needed_by:
-                state.removable[other] = None
 
 
 def _services_are_up(state: State, job: Job) -> bool:

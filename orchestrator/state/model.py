@@ -205,6 +205,8 @@ class State:
         self.called: list[JobId] = []  # those of them that are done, in order
         self.idle: dict[JobId, None] = {}  # jobs whose services are not needed any more
         self.keeping: dict[JobId, set[JobId]] = {}  # jobs with files for a while: who may still need these
+        self.kept: dict[JobId, list[str]] = {}  # … the paths of these
+        self.needing: dict[JobId, list[JobId]] = {}  # the other way round: whose files a job may still need
         self.removable: dict[JobId, None] = {}  # … nobody any more
         self.removed: list[int] = []  # events that say what is deleted
         self.provisional: dict[tuple[JobId, int], list[JobId]] = {}

@@ -136,7 +136,7 @@ def _raised(job: Job, reason: Reason, rules: Rules) -> Resources | None:
     if reason is Reason.MEMLIMIT and asked.memory and retry.memory_factor > 1:
         cap = retry.memory_cap or rules.most_memory or 1 << 62
         return msgspec.structs.replace(
-            asked, memory=max(asked.memory, min(int(asked.memory * retry.memory_factor), cap))
+            asked, memory=max(asked.memory, int(min(asked.memory * retry.memory_factor, cap)))
         )
     if reason is Reason.MAXJOBDURATION and asked.walltime and retry.time_factor > 1:
         longest = retry.time_cap or float("inf")

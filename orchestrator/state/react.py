@@ -118,12 +118,29 @@ def finished(state: State, row: Job, outcome: Outcome, rules: Rules, refuse: Ref
         refs=[base + ref for ref in outcome.refs],
         alias=outcome.alias,
         added=len(jobs),
+        holds=_holds(state, row, outcome),
         files=outcome.files,
         usage=outcome.usage,
         stdout=outcome.stdout,
         stderr=outcome.stderr,
     )
     return [*warned, *jobs, succeeded]
+
+
+def _holds(state: State, row: Job, outcome: Outcome) -> list[ev.JobId]:
+    """Of the jobs whose files are kept for a while: those whose files this value hands on, or may hand on.
+
+    A path stands in a pickle as it is. What is in a file of the store is not looked at; what comes of new jobs, which
+    stand in the value, may name whatever they were given.
+    """
+    blobs = [outcome.value, *(job.body for job in outcome.jobs)] if outcome.refs else [outcome.value]
+    unseen = any(blob.file for blob in blobs)
+    candidates = [job for job in state.needing.get(row.id, ()) if job in state.kept and job != row.id]
+    return [
+        job
+        for job in candidates
+        if unseen or any(path.encode() in blob.data for path in state.kept[job] for blob in blobs)
+    ]
 
 
 def _surveyed(state: State, row: Job, outcome: Outcome, rules: Rules, refuse: Refuse) -> list[ev.Event]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orch.bus.events import JobId
+from orch.state import keeping
 from orch.state.graph import VALUELESS, IllegalTransition, move
 from orch.state.law import JobState
 from orch.state.model import NONE, WORKFLOW, Job, State
@@ -65,8 +66,7 @@ def _cut(state: State, row: Job, time: str) -> None:
     move(state, row, S.DROPPED, time)
     state.failed.pop(row.id, None)
     state.rewinds.pop(row.id, None)
-    state.keeping.pop(row.id, None)
-    state.removable.pop(row.id, None)
+    keeping.forget(state, row.id)
     _forget_successors(state, row)
     row.users = row.holders = NONE
 

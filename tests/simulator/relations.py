@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from orch.attempt import Attempt
 from orch.bus import events as ev
-from orch.leader.supply import SURVEY
+from orch.bus.events import Resources
+from orch.leader.supply import SURVEY_CORES
 from orch.state.decide import parse_key
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Relations:
 
     def submitted(self, attempt: Attempt) -> None:
         """A leader hands an attempt over: with what it asks for, and credentials that are no older than intended."""
-        wanted = SURVEY if attempt.survey else self._resources[attempt.job]
+        wanted = Resources(cores=SURVEY_CORES) if attempt.survey else self._resources[attempt.job]
         if attempt.resources != wanted:
             self._wrong(f"{attempt.key} is handed over with {attempt.resources}, and is to have {wanted}")
         for service, generation in self._generations.get(attempt.key, {}).items():
