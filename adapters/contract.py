@@ -67,6 +67,7 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     `ahead`: how many attempts more than fit may be handed over, so that no slot idles for a turn of the leader.
     `accelerators`: the devices that there are. `chains`: attempts with `after` are understood.
     `elastic`: what is queued may get room that is not counted here (a batch system with other users, mostly).
+    `beyond`: what there would be if the run had no limits of its own; None: the same.
     """
 
     cores: float
@@ -76,6 +77,7 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     accelerators: tuple[Accelerator, ...] = ()
     chains: bool = False
     elastic: bool = False
+    beyond: Capacity | None = None
 
 
 class RunInfo(msgspec.Struct, frozen=True):

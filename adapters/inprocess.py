@@ -161,11 +161,13 @@ class InProcessSession:
         from orch.agent.devices import counted
 
         totals, info = self._totals, self._info
+        devices = counted(totals.devices)
         return Capacity(
             cores=min(totals.cores, info.cores or totals.cores),
             memory=min(totals.memory, info.memory or totals.memory),
             disk=min(totals.disk, info.disk or totals.disk),
-            accelerators=counted(totals.devices),
+            accelerators=devices,
+            beyond=Capacity(totals.cores, totals.memory, totals.disk, accelerators=devices),
         )
 
     async def describe(self, key: str) -> str:

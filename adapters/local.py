@@ -124,6 +124,7 @@ class LocalSession:
             ahead=AHEAD,
             accelerators=found.accelerators,
             chains=True,
+            beyond=found.beyond,
         )
 
     async def describe(self, key: str) -> str:

@@ -48,8 +48,40 @@ async def test_limits_change_while_a_run_goes_on(view: View, tmp_path: Path) -> 
 async def test_a_limit_of_disk_holds_from_the_start(lab: Lab) -> None:
     view = await lab.open(disk=GIB)
     assert view.session.capacity().disk == GIB
-    outcome = await view.run_one(view.shell("true", disk=2 * GIB))
-    assert outcome.message == "it asks for more than there is: disk: wanted 2 GiB, available 1 GiB"
+    attempt = view.shell("true", disk=2 * GIB)
+    await view.submit(attempt)
+    assert isinstance(await view.standing(attempt), Queued)
+    limits = "waits for the limits of its run to be raised (orch set): disk: wanted 2 GiB, available 1 GiB"
+    assert await view.session.describe(attempt.key) == limits
+    await view.session.limit(0, 0, 2 * GIB)
+    assert (await view.outcome(attempt)).reason is Reason.FINISHED
+
+
+async def test_what_waits_outlives_limits_that_are_lowered_below_it(view: View, tmp_path: Path) -> None:
+    held = Signal(tmp_path / "held")
+    await view.session.limit(2, 0, 0)
+    first, second = (view.shell(f"read x < {held.path}", cores=each) for each in (1, 2))
+    await view.submit(first, second)
+    await view.started(first)
+    await view.session.limit(1, 0, 0)
+    assert isinstance(await view.standing(second), Queued)
+    assert "cores: wanted 2, available 1" in await view.session.describe(second.key)
+    Path(held.path).write_bytes(b"1\n")
+    assert (await view.outcome(first)).reason is Reason.FINISHED
+    assert isinstance(await view.standing(second), Queued)
+    await view.session.limit(2, 0, 0)
+    await view.started(second)
+    Path(held.path).write_bytes(b"2\n")
+    assert (await view.outcome(second)).reason is Reason.FINISHED
+    held.close()
+
+
+async def test_what_the_host_does_not_have_is_never_given(view: View) -> None:
+    await view.session.limit(1, 0, 0)
+    outcome = await view.run_one(view.shell("true", cores=4096))
+    assert outcome.reason is Reason.ERROR
+    assert "it asks for more than there is: cores: wanted 4096, available " in outcome.message
+    assert not outcome.message.endswith("available 1")
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -10,6 +10,7 @@ from orch.adapters.contract import Capacity, fits
 from orch.bus import events as ev
 from orch.history import EventReader, fold_quickly
 from orch.leader.report import failure_report, without_head
+from orch.leader.settings import Settings, ever
 from orch.store.file import FileStore
 
 TRACE = "Traceback …\n  File wf.py\nValueError: same\n"
@@ -52,3 +53,12 @@ def test_what_is_short_is_said_in_sizes_that_people_read() -> None:
     assert (
         fits(ev.Resources(memory=(1 << 30) + 1), room) == "memory: wanted 1073741825 bytes, available 1073741824 bytes"
     )
+
+
+def test_what_was_lowered_meanwhile_may_be_raised_again() -> None:
+    host = Capacity(cores=4, memory=8, disk=8)
+    now = Capacity(cores=1, memory=2, disk=2, beyond=host)
+    most = ever(now, Settings(cores=2, memory=100))
+    assert (most.cores, most.memory, most.disk) == (2, 8, 8)
+    assert ever(now, Settings(cores=0.5)).cores == 1  # raised since
+    assert ever(host, Settings(cores=99)).cores == 4

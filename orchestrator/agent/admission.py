@@ -227,10 +227,16 @@ class Admission:
     # What there is --------------------------------------------------------------------------------------------
 
     def short(self, run: Run, shape: Shape) -> str:
-        """What is short for good; empty if attempts of this shape can be given their place."""
-        limits = self.limits(run)
-        wanted = Resources(shape.cores, shape.memory, shape.disk, accelerators=shape.accelerators)
-        return fits(wanted, Capacity(limits.cores, limits.memory, limits.disk, accelerators=counted(limits.devices)))
+        """What is short until the run's limits change; empty if attempts of this shape can be given their place."""
+        return fits(_asked(shape), _capacity(self.limits(run)))
+
+    def never(self, shape: Shape) -> str:
+        """What is short for good, since this host does not have it. Limits of a run may be raised again."""
+        return fits(_asked(shape), self.everything())
+
+    def everything(self) -> Capacity:
+        """What this host has."""
+        return _capacity(self.totals)
 
     def fits(self, run: Run, shape: Shape) -> bool:
         """Is there room now, on the host and within what the run may use?"""
@@ -254,6 +260,9 @@ class Admission:
     def waits_for(self, run: Run, shape: Shape) -> str:
         """What is short at the moment, for people."""
         limits = self.limits(run)
+        limited = self.short(run, shape)
+        if limited and not self.never(shape):
+            return f"the limits of its run to be raised (orch set): {limited}"
         found = []
         free = min(self.totals.cores - self.cores, limits.cores - run.cores)
         if shape.cores > free + _TINY:
@@ -323,6 +332,14 @@ def _in_order(run: Run) -> list[Line]:
     if len(queues) < 2:
         return list(queues)
     return sorted(queues, key=lambda line: (-line.priority, queues[line][0].queued_at))
+
+
+def _asked(shape: Shape) -> Resources:
+    return Resources(shape.cores, shape.memory, shape.disk, accelerators=shape.accelerators)
+
+
+def _capacity(totals: Totals) -> Capacity:
+    return Capacity(totals.cores, totals.memory, totals.disk, accelerators=counted(totals.devices))
 
 
 def _wanted(wanted: int, free: int, of: int) -> str:

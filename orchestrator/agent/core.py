@@ -182,9 +182,9 @@ class Agent:
         connection.send(self._welcome(run))
 
     def _welcome(self, run: Run) -> protocol.Welcome:
-        limits = self._admission.limits(run)
+        limits, beyond = self._admission.limits(run), self._admission.everything()
         return protocol.Welcome(
-            self._parts.pid, self._parts.host, limits.cores, limits.memory, limits.disk, counted(limits.devices)
+            self._parts.pid, self._parts.host, limits.cores, limits.memory, limits.disk, counted(limits.devices), beyond
         )
 
     def _limit(self, run: Run, connection: Connection, wanted: protocol.Limit) -> None:
@@ -228,7 +228,7 @@ class Agent:
         if before is not None and before.outcome is not None:
             task.attempt = with_value(attempt, before.attempt, before.outcome)
         self._admission.add(task)
-        short = self._admission.short(run, task.shape)
+        short = self._admission.never(task.shape)
         if short:
             self._execution.stop(task, Reason.ERROR, f"it asks for more than there is: {short}")
         elif attempt.after and not has_values(task.attempt):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from orch.adapters.contract import RunInfo, Update
+from orch.adapters.contract import Capacity, RunInfo, Update
 from orch.attempt import Attempt
 from orch.bus.events import Accelerator
 from orch.environment import packed, unpacked
@@ -90,7 +90,10 @@ class Bye(msgspec.Struct, frozen=True, tag="bye"):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
-    """The agent's first message, and its answer to `Limit`: what the run may use here at once. Sizes in bytes."""
+    """The agent's first message, and its answer to `Limit`: what the run may use here at once. Sizes in bytes.
+
+    `beyond`: what this host has.
+    """
 
     pid: int
     host: str
@@ -98,6 +101,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     memory: int
     disk: int
     accelerators: tuple[Accelerator, ...] = ()
+    beyond: Capacity | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

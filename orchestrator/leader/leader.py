@@ -27,7 +27,7 @@ from orch.leader.calls import Cache
 from orch.leader.chaos import doom
 from orch.leader.inbox import Inbox
 from orch.leader.requests import SET, WISHES, Request
-from orch.leader.settings import Settings, live_limits, make_limits, rules
+from orch.leader.settings import Settings, ever, from_log, live_limits, make_limits, rules
 from orch.leader.stall import Stall
 from orch.leader.supply import Supply
 from orch.leader.turn import Concern, Found, Item, Turn
@@ -72,6 +72,7 @@ class Leader:
         self._log = log
         self._session = session
         self._settings = settings.override(**state.adjusted) if state.adjusted else settings
+        self._begun = from_log(state.created.settings)
         self._publish = publish
         self._recorded = recorded
         self._run = state.created.run
@@ -254,7 +255,7 @@ class Leader:
             turn.ask = True
 
     def _refuse(self, wanted: ev.Resources) -> str:
-        return fits(wanted, self._session.capacity())
+        return fits(wanted, ever(self._session.capacity(), self._begun))
 
     def _decide(self, turn: Turn) -> None:
         limits = live_limits(self._settings, self._session.capacity())

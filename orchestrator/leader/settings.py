@@ -199,6 +199,17 @@ def live_limits(settings: Settings, capacity: Capacity) -> state_limits.Limits:
     )
 
 
+def ever(capacity: Capacity, begun: Settings) -> Capacity:
+    """The most that an attempt can ever be given: limits lowered since the run had `begun` may be raised again."""
+    there = capacity.beyond or capacity
+    return msgspec.structs.replace(
+        there,
+        cores=max(capacity.cores, min(there.cores, begun.cores or there.cores)),
+        memory=max(capacity.memory, min(there.memory, begun.memory or there.memory)),
+        disk=max(capacity.disk, min(there.disk, begun.disk or there.disk)),
+    )
+
+
 def to_log(settings: Settings) -> dict[str, Any]:
     """As it stands in the `created` event."""
     return dict(msgspec.to_builtins(settings))
