@@ -65,8 +65,7 @@ def clean(
     if cache:
         return _drop_calls(found, run, older_than, yes=yes)
     if run is not None and not os.path.lexists(found.local_path(run_dir(check_run_id(run)))):
-        say(f"the store {found.root} has no run {run!r}: nothing to do")
-        return 0
+        run = find_run(found, run)  # which says so
     run = run or find_run(found, None)
     if not yes and not _agreed(run, found):
         say("nothing was deleted")

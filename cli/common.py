@@ -176,12 +176,15 @@ def find_run(store: FileStore, run: str | None) -> str:
 
 def find_log(locator: str, run: str | None) -> tuple[Path, str | None]:
     """The directory of the run's log, and its id; without id where one of the two is itself a copied log or run."""
+    from orch.errors import NoSuchRun
     from orch.history import copied_log
     from orch.store.layout import log_dir
 
     copied = copied_log(run if run and os.sep in run else locator) if run is None or os.sep in run else None
     if copied is not None:
         return copied, None
+    if run is not None and os.sep in run:
+        raise NoSuchRun(f"{run!r} cannot be a run id, and no log is there; a store goes with --store")
     store = find_store(locator)
     found = find_run(store, run)
     return store.local_path(log_dir(found)), found

@@ -18,6 +18,7 @@ from orch.cli.common import collect_again, find_log, say
 from orch.cli.eventline import event_json, event_line
 from orch.cli.parser import STORE, LogLevel, RunId, Store, application, command, natural
 from orch.cli.usage import UsageError, did_you_mean
+from orch.errors import NoSuchJob
 
 app = application()
 
@@ -54,7 +55,7 @@ def tail(
         _follow(directory, printer)
     else:
         printer.print(read(directory, from_seq=printer.first))
-        printer.note()
+    printer.note()
     return 0
 
 
@@ -78,7 +79,7 @@ class Printer:
         self._as_json = as_json
         self._names: dict[int, tuple[str, str]] = {}
         self._last = 0
-        self._met = False
+        self._met = self._known = False
 
     @property
     def first(self) -> int:
@@ -91,15 +92,18 @@ class Printer:
             self._last = event.seq
             if isinstance(event, Added):
                 self._names[event.job] = (event.kind, event.name)
+                self._known = self._known or self._is_meant(event.job)
             if event.seq >= self._start and self._wanted(event):
                 sys.stdout.write((event_json(event) if self._as_json else event_line(event, self._label(event))) + "\n")
 
     def note(self) -> None:
-        """Say on stderr why nothing was printed, where that may be an error."""
+        """Say on stderr why nothing was printed, where that may be an error. Raises `NoSuchJob`: it is one."""
+        if self._jobs and not self._known:
+            raise NoSuchJob(f"the run has no job with an id, kind or name like {self._jobs!r}")
         if self._start > self._last:
             say(f"orch: the log has {self._last} events; there is no event {self._start} to begin at")
         elif self._jobs and not self._met:
-            say(f"orch: no event from {self._start} on is of a job with an id, kind or name like {self._jobs!r}")
+            say(f"orch: no such event from {self._start} on is of a job with an id, kind or name like {self._jobs!r}")
 
     def _wanted(self, event: Event) -> bool:
         if self._types and not fnmatch.fnmatchcase(type_name(event), self._types):
@@ -108,12 +112,13 @@ class Printer:
 
     def _is_of_job(self, event: Event) -> bool:
         job = job_of(event)
-        if not job:
-            return False
-        texts = (str(job), *self._names.get(job, ()))
-        found = any(fnmatch.fnmatchcase(text, self._jobs) for text in texts if text)
+        found = job != 0 and self._is_meant(job)
         self._met = self._met or found
         return found
+
+    def _is_meant(self, job: int) -> bool:
+        texts = (str(job), *self._names.get(job, ()))
+        return any(fnmatch.fnmatchcase(text, self._jobs) for text in texts if text)
 
     def _label(self, event: Event) -> str:
         job = job_of(event)

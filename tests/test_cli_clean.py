@@ -14,6 +14,7 @@ from orch.bus.lock import RunLock
 from orch.bus.reader import read
 from orch.cli.garbage import YOUNG, collect
 from orch.cli.main import main
+from orch.errors import NoSuchRun
 from orch.leader.requests import make_request
 from orch.store.file import TEMPORARY, FileStore
 
@@ -33,8 +34,8 @@ def test_a_run_is_deleted(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "deleted run r" in capsys.readouterr().err
     assert not (root / "runs" / "r").exists()
     assert list((root / "requests").iterdir()) == [other]
-    assert main(["clean", "r", "--yes"]) == 0
-    assert "nothing to do" in capsys.readouterr().err
+    assert main(["clean", "r", "--yes"]) == NoSuchRun.exit_code
+    assert f"the store {root} has no run 'r'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "nowhere"])

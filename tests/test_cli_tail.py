@@ -137,7 +137,9 @@ def test_what_can_match_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> N
     assert "--type 'suceeded' matches no type of event (did you mean succeeded?)" in capsys.readouterr().err
     assert main(["tail", "--from", "9999"]) == 0
     assert "there is no event 9999 to begin at" in capsys.readouterr().err
-    assert main(["tail", "--job", "nobody"]) == 0
-    assert "like 'nobody'" in capsys.readouterr().err
+    assert main(["tail", "--job", "nobody"]) == 2
+    assert "the run has no job with an id, kind or name like 'nobody'" in capsys.readouterr().err
+    assert main(["tail", "--job", "fetch", "--from", "28"]) == 0
+    assert "no such event from 28 on is of a job" in capsys.readouterr().err
     assert main(["tail", "--type", "closed"]) == 0  # it may come yet
     assert capsys.readouterr() == ("", "")

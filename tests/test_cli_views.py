@@ -154,6 +154,18 @@ def test_no_such_run(store: Path, capsys: pytest.CaptureFixture[str], command: s
     assert "cannot be a run id" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["status", "replay", "tail"])
+def test_a_path_without_a_log_is_what_is_complained_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("ORCH_STORE", str(tmp_path / "no store"))
+    (tmp_path / "st öre" / "runs").mkdir(parents=True)
+    assert main([command, f"{tmp_path}/st öre/runs"]) == 2
+    said = capsys.readouterr().err
+    assert "st öre/runs' cannot be a run id, and no log is there" in said
+    assert "no store" not in said
+
+
 def test_a_damaged_log_is_4(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     segment = store / "runs" / "r" / "log" / "000001.events.jsonl"
     data = bytearray(segment.read_bytes())

@@ -131,7 +131,7 @@ async def test_resources_from_values_need_no_jobs_of_their_own(tmp_path: Path) -
 
 def test_resources_that_cannot_be_are_explained(tmp_path: Path) -> None:
     found = failed(tmp_path, related.bad_promises)
-    assert "memory: the value given for it is '10 wombats': '10 wombats' is not a size" in found["memory text"]
+    assert "memory: the value given for it: '10 wombats' is not a size" in found["memory text"]
     assert "cores: the value given for it is '10 wombats': cores must be a number above 0" in found["cores text"]
     assert "memory: wanted 888 PiB, available" in found["memory huge"]
     assert "cores: wanted 1e+18, available" in found["cores huge"]

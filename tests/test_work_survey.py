@@ -129,17 +129,15 @@ def refused(world: World, **wanted: Any) -> str:
 
 def test_what_is_no_size_is_refused_with_the_job_and_the_option(world: World) -> None:
     assert refused(world, memory="lots").startswith(
-        "work(1) [job 1]: memory: the value given for it is 'lots': 'lots' is not a size: a size is a number of bytes"
+        "work(1) [job 1]: memory: the value given for it: 'lots' is not a size: a size is a number of bytes"
     )
     assert refused(world, cores=Promised(len, "")).startswith(
         "work(1) [job 1]: cores: what the promised function returned is 0: cores must be a number above 0"
     )
     nothing: Any
     for nothing in (None, [], {"a": 1}, -1, True, float("nan")):
-        assert "[job 1]: disk: the value given for it is" in refused(world, disk=nothing)
-    assert "[job 1]: walltime: what the promised function returned is None" in refused(
-        world, walltime=Promised(print, 1)
-    )
+        assert "[job 1]: disk: the value given for it: " in refused(world, disk=nothing)
+    assert "[job 1]: walltime: what the promised function returned: None" in refused(world, walltime=Promised(print, 1))
 
 
 def test_a_promised_function_that_raises_fails_the_job(world: World, capsys: pytest.CaptureFixture[str]) -> None:

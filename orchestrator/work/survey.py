@@ -45,7 +45,9 @@ def _known(label: str, option: str, given: Any) -> Any:
         return parse_resource(option, _plain(value))
     except (ValueError, TypeError) as error:
         source = "what the promised function returned" if isinstance(given, Promised) else "the value given for it"
-        raise JobError(f"{label}: {option}: {source} is {value!r:.200}: {error}") from error
+        said = str(error).startswith(repr(value))  # most errors begin with what is wrong
+        shown = "" if said else f" is {value!r:.200}"
+        raise JobError(f"{label}: {option}: {source}{shown}: {error}") from error
 
 
 def _resolved(given: Any) -> Any:
