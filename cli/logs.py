@@ -81,7 +81,7 @@ def _one(store: FileStore, run: str, job: str, attempt: int | None) -> int:
             heading = f"job {row.label}, attempt {row.attempt} (running): {stream} so far, {format_size(len(data))}"
             _print(heading, stream, data)
     elif found is None:
-        _nothing(state, row, attempt)
+        _nothing(directory, store_option(store), state, row, attempt)
     else:
         _note_live(row, found)
         for stream in STREAMS:
@@ -106,14 +106,21 @@ def _chosen(directory: Path, row: Job, attempt: int | None) -> Output | None:
     return next((o for o in outputs(read(directory)) if o.job == row.id and o.attempt == attempt), None)
 
 
-def _nothing(state: State, row: Job, attempt: int | None) -> None:
+def _nothing(directory: Path, where: str, state: State, row: Job, attempt: int | None) -> None:
     if attempt is not None and attempt > row.attempt:
         raise NoSuchJob(f"job {row.label} has had {row.attempt} attempts; there is no attempt {attempt}")
     if row.state in LIVE:
         say(f"job {row.label}, attempt {row.attempt}, is {row.state}: its output is shown once it has ended")
-    else:
-        from orch.state.status import explain
+        return
+    from orch.cli.attempts import history
+    from orch.state.status import explain
 
+    reused = history(directory, row).reused
+    if reused is not None:
+        earlier = f"job {reused.source} of run {reused.run}"
+        see = f"orch logs {reused.run} {reused.source}{where}"
+        say(f"job {row.label} has not run: it has taken the value of {earlier}, an equal earlier call; see: {see}")
+    else:
         say(f"job {row.label} has not run yet: it is {row.state} ({explain(state, row) or 'nothing to say'})")
 
 

@@ -162,6 +162,12 @@ def test_a_value_of_an_earlier_call(tmp_path: Path, capsys: pytest.CaptureFixtur
     ]
     lines = why(tmp_path, events, "1", capsys)
     assert "  why      its value is that of an equal earlier call: run older, job 7" in lines
+    assert main(["logs", "1", "--store", str(tmp_path)]) == 0
+    said = capsys.readouterr().err
+    assert "job work [1] has not run: it has taken the value of job 7 of run older" in said
+    assert f"orch logs older 7 --store {tmp_path}" in said
+    assert main(["status", "--store", str(tmp_path)]) == 0
+    assert "value of job 7 of run older" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

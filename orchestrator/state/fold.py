@@ -426,7 +426,8 @@ def _reused(state: State, event: ev.Reused) -> None:
     row = state.jobs[event.job]
     if row.id not in state.surveyed or not event.values:
         raise IllegalTransition(f"job {row.label} cannot take the value of another call")
-    row.reason, row.message, row.exit_code, row.signal = "FINISHED", "", 0, 0
+    row.reason, row.exit_code, row.signal = "FINISHED", 0, 0
+    row.message = f"value of job {event.source} of run {event.run}"
     row.value_seq = event.seq
     del state.calls[row.id]  # it is not a call that was made here
     todo = [row]

@@ -21,7 +21,7 @@ class JobStatus(msgspec.Struct, frozen=True):
     `reason`     why the latest attempt ended (FINISHED, FAILED, LOST …)
     `wall`       seconds that the latest attempt ran, if it ended
     `times`      when each state was entered last (UTC, ISO 8601)
-    `why`        why it is not running yet, or why it failed
+    `why`        why it is not running yet, or why it failed, or whose value it has taken
     """
 
     id: str
@@ -99,8 +99,8 @@ def explain(state: State, row: Job, most: int = 3) -> str:
             return "the checkpoint above it ran again, and made other jobs instead"
         case JobState.FAILED:
             return _end(row)
-        case _:
-            return ""
+        case _:  # what took its value from an earlier call says so
+            return row.message if row.state is JobState.DONE else ""
 
 
 def _waits(state: State, row: Job, most: int) -> str:
