@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from orch.cli.parser import STORE, AsJson, LogLevel, Store, application, command
+from orch.cli.settings import warn_of_near_misses
 from orch.cli.usage import UsageError, did_you_mean
 from orch.config import NAMED, Given, find_settings
 
@@ -27,6 +28,7 @@ def config(
     < the environment (ORCH_MAX_JOBS) < the command line (--max-jobs).
     """
     found = find_settings()
+    warn_of_near_misses()
     if name is None:
         _print_all(found, json=json)
         return 0
@@ -36,7 +38,7 @@ def config(
     if json:
         _print_json({key: found[key]})
     else:
-        print(found[key].text)
+        print(_text(key, found[key]))
     return 0
 
 
@@ -45,13 +47,18 @@ def _print_all(found: dict[str, Given], *, json: bool) -> None:
         _print_json(found)
         return
     names = max(map(len, found))
-    values = max(len(_shown(given)) for given in found.values())
+    shown = {name: _text(name, given) or "-" for name, given in found.items()}
+    values = max(map(len, shown.values()))
     for name, given in found.items():
-        print(f"{name:<{names}}  {_shown(given):<{values}}  {given.source}")
+        print(f"{name:<{names}}  {shown[name]:<{values}}  {given.source}")
 
 
-def _shown(given: Given) -> str:
-    return given.text or "-"
+def _text(name: str, given: Given) -> str:
+    """As it was typed; but of what is said in many ways, yes and no, what it means."""
+    if not NAMED[name].flag or not given.text:
+        return given.text
+    value = _value(name, given)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _print_json(found: dict[str, Given]) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from orch.cli.parser import words
 from orch.cli.usage import UsageError
-from orch.config import DEFAULT, NAMED, SETTINGS, Setting, find_settings
+from orch.config import DEFAULT, NAMED, SETTINGS, Setting, find_settings, near_misses
 
 # How the run shows itself.
 
@@ -120,6 +120,7 @@ def keywords(given: Given) -> dict[str, Any]:
 def everywhere(given: Given) -> Given:
     """What is given, on top of what the files and the environment say. Raises `UserError`."""
     found: Given = {}
+    warn_of_near_misses()
     for name, said in find_settings().items():
         # What the environment says of the work directory is for whatever runs in it: the run may go on elsewhere.
         if said.source == DEFAULT or name == "store" or said.source == f"${NAMED['work-dir'].variable}":
@@ -132,6 +133,14 @@ def everywhere(given: Given) -> Given:
         found["set-env"]["set_env"].update(both[1])
         return {**found, **given, "set-env": found["set-env"]}
     return {**found, **given}
+
+
+def warn_of_near_misses() -> None:
+    """Say on stderr which variables seem to be meant for settings, and are none."""
+    from orch.cli.common import say
+
+    for text in near_misses():
+        say(f"orch: warning: {text}")
 
 
 def in_process(given: Given) -> Given:

@@ -29,6 +29,10 @@ ENDING = "Trying again, giving up, cleaning up"
 WAY = "How it runs"
 
 
+_PREFIX = "ORCH_"
+_NEAR = 0.8  # how alike two names are, as difflib says it: one wrong letter, or two that have changed places
+
+
 class Setting(NamedTuple):
     """`keyword`: of `Orchestrator`, empty if that has none. `default`: for people. `panel`: its heading in the help."""
 
@@ -49,7 +53,7 @@ class Setting(NamedTuple):
     @property
     def variable(self) -> str:
         """In the environment."""
-        return f"ORCH_{self.name.upper().replace('-', '_')}"
+        return f"{_PREFIX}{self.name.upper().replace('-', '_')}"
 
     def parse(self, text: str) -> dict[str, Any]:
         """From text to keywords of `Orchestrator`. Raises `ValueError`."""
@@ -183,6 +187,25 @@ def find_settings(cwd: str = "", environment: Mapping[str, str] | None = None) -
     return found
 
 
+def near_misses(environment: Mapping[str, str] | None = None) -> list[str]:
+    """What is said of variables that have nearly the name of a setting, and so have no effect."""
+    variables = os.environ if environment is None else environment
+    known = {setting.variable for setting in SETTINGS}
+    strange = sorted(name for name in variables if name.startswith(_PREFIX) and name not in known)
+    found = [(name, _meant(name)) for name in strange]
+    return [f"${name} is no setting, and has no effect: did you mean ${meant}?" for name, meant in found if meant]
+
+
+def _meant(variable: str) -> str:
+    """The variable of the setting that has nearly this name; empty if none has."""
+    import difflib
+
+    names = {name: setting for setting in SETTINGS for name in (setting.name, *setting.aliases)}
+    given = variable.removeprefix(_PREFIX).lower().replace("_", "-")
+    near = difflib.get_close_matches(given, names, n=1, cutoff=_NEAR)
+    return names[near[0]].variable if near else ""
+
+
 def find_store() -> str:
     """The locator of the store. Raises `UserError`, of a file that cannot be read."""
     return os.environ.get(NAMED["store"].variable) or find_settings()["store"].text
@@ -224,6 +247,8 @@ def _of_file(path: Path) -> dict[str, Given]:
     for key, value in data.items():
         setting = NAMED.get(key.replace("_", "-"))
         where = f"{path}, line {_line(text, key)}"
+        if _is_table(value):
+            raise UserError(f"{where}: {key} is a table, and there are none here: write all settings without a heading")
         if setting is None:
             raise UserError(f"{where}: there is no setting {key!r}{_nearest(key)}; all there are: orch config")
         if setting.name in found:
@@ -232,6 +257,10 @@ def _of_file(path: Path) -> dict[str, Given]:
         _checked(setting, given, f"{where}: {key}")
         found[setting.name] = given._replace(text=_located(setting, given.text, path.parent))
     return found
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value))
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:

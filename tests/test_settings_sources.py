@@ -16,7 +16,7 @@ from orch.cli.main import main
 from orch.cli.parser import application, call, command
 from orch.cli.set import LIMITS
 from orch.cli.usage import UsageError
-from orch.config import DEFAULT, NAMED, SETTINGS, Setting, find_settings, find_store
+from orch.config import DEFAULT, NAMED, SETTINGS, Setting, find_settings, find_store, near_misses
 from orch.errors import UserError
 from orch.hints import store_option
 from orch.leader.requests import SET, make_request, read_requests
@@ -242,7 +242,9 @@ def test_options_that_cannot_be_read(arguments: str, message: str) -> None:
         ("max-memory = 'lots'", "line 1: max-memory: 'lots' is not a size"),
         ("retries = 1.5", "line 1: retries: '1.5' is not a whole number"),
         ("retries = [1]", "line 1: retries is neither text, nor a number"),
-        ("[max-jobs]\nx = 1\n", "line 1: max-jobs is neither text, nor a number"),
+        ("[max-jobs]\nx = 1\n", "line 1: max-jobs is a table, and there are none here"),
+        ("retries = 1\n[run]\nmax-jobs = 1\n", "line 2: run is a table, and there are none here: write all settings"),
+        ("[[run]]\nmax-jobs = 1\n", "line 1: run is a table"),
         ("cores = 1", "line 1: there is no setting 'cores' (did you mean max-cores?)"),
         ("max-jobs = 1\nmax_jobs = 1\n", "line 2: max-jobs is there twice"),
         ("set-env = ['TOKEN=hunter2']", "line 1: set-env: TOKEN=… has a value, and only names can be set here"),
@@ -359,8 +361,8 @@ def test_a_setting_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> N
 def test_nothing_to_set_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["set", "r"]) == 2
     assert "orch set: say what to change: --max-cores" in capsys.readouterr().err
-    assert main(["set", "r", "--retries", "1"]) == 2
-    assert "orch set has no option --retries (did you mean" in capsys.readouterr().err
+    assert main(["set", "r", "--max-core", "1"]) == 2
+    assert "orch set has no option --max-core (did you mean" in capsys.readouterr().err
 
 
 def test_options_are_grouped_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -380,3 +382,46 @@ def test_the_options_have_types() -> None:
         isinstance(hints[setting.name.replace("-", "_")].__metadata__[0], typer.models.OptionInfo)
         for setting in to.OPTIONS
     )
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(("typed", "meant"), [("yes", "all"), ("true", "all"), ("no", "off"), ("marked", "marked")])
+def test_what_a_setting_means_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, typed: str, meant: str
+) -> None:
+    monkeypatch.setenv("ORCH_CACHE", typed)
+    assert main(["config", "cache"]) == 0
+    assert capsys.readouterr().out == f"{meant}\n"
+    assert main(["config"]) == 0
+    assert ["cache", meant, "$ORCH_CACHE"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("ORCH_MAX_JBOS", "ORCH_MAX_JOBS"), ("ORCH_WORKDIR", "ORCH_WORK_DIR"), ("ORCH_CORES", "ORCH_MAX_CORES")],
+)
+def test_variables_that_are_nearly_settings_are_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "3")
+    assert main(["config", "max-jobs"]) == 0
+    told = capsys.readouterr()
+    assert told.out == "unlimited\n"
+    assert told.err == f"orch: warning: ${name} is no setting, and has no effect: did you mean ${meant}?\n"
+    to.everywhere({})
+    assert meant in capsys.readouterr().err
+
+
+def test_other_variables_are_none_of_ours() -> None:
+    ours = ("ORCH_ACCELERATORS", "ORCH_ACCELERATORS_GIVEN", "ORCH_AGENT_LINGER", "ORCH_AGENT_PATIENCE", "ORCH_ATTEMPT")
+    assert near_misses(dict.fromkeys((*ours, *(each.variable for each in SETTINGS), "HOME", "MAX_JBOS"), "1")) == []
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("option", ["--retries=3", "--no-chaining"])
+def test_what_cannot_be_changed_meanwhile_is_told(capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert main(["set", option]) == 2
+    told = capsys.readouterr().err
+    name = option.removeprefix("--").removeprefix("no-").partition("=")[0]
+    assert f"{name} cannot be changed while a run goes on; these can: --max-cores, " in told
