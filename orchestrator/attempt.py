@@ -51,6 +51,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `after`   a link of a chain: the key of the attempt in whose place it runs, once that has finished and has added no
               jobs; what that one's job comes to is then put into `values` by whoever runs the chain. Else it is void,
               and forgotten without a word
+    `surveys` how many attempts at the job were surveys: the body does not count them
     `survey`  do not run the body: evaluate `wanted`, and say what the call is (the outcome's `resources` and `call`)
     `cache`, `version`: as in the event `added`; `serves`: of a service, the job that it is for
     `asked`   of a survey: what the job asks for, which `wanted` changes (None: `resources`)
@@ -76,6 +77,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     max_log: int = 16 * 1024 * 1024
     after: str = ""
     survey: bool = False
+    surveys: int = 0
     wanted: Blob = EMPTY
     cache: bool = False
     version: str = ""

@@ -406,3 +406,7 @@ async def test_deferred_functions_run_on_a_host_whose_agent_was_killed(tmp_path:
     said_by = cleaned(tmp_path)
     assert [line for line in said_by if line.endswith("1")] == whole(1)
     assert [line for line in said_by if line.endswith("2")] == whole(2)
+
+
+def test_a_body_does_not_count_the_surveys_before_it(tmp_path: Path) -> None:
+    assert orch.run(trying.counted, store=tmp_path / "s") == [2, 2]

@@ -132,6 +132,7 @@ class Supply:
             max_log=max_log,
             after=after.key if after is not None else "",
             survey=row.survey,
+            surveys=row.surveyed,
             wanted=self._wanted(row),
             cache=row.cache,
             version=self._version(row),

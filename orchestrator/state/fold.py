@@ -243,7 +243,7 @@ def _added(state: State, event: ev.Added) -> None:
     row.resources, row.retries, row.retry = event.resources, event.retries, event.retry
     row.checkpoint, row.priority, row.local = event.checkpoint, event.priority, event.local
     if event.cache or event.wanted.size:
-        row.cache, row.survey = event.cache, True
+        row.cache, row.surveys = event.cache, -1
     if row.local or row.form == "service":
         row.lane = Queue.lane(row)
     row.times[S.ADDED] = event.time
@@ -259,7 +259,7 @@ def _commit(state: State, maker: Job, attempt: int, count: int, time: str) -> li
         raise IllegalTransition(f"{count} new jobs are counted, {len(rows)} were added")
     if not rows:
         return []
-    maker.first, maker.made = rows[0].id, count
+    maker.made = range(rows[0].id, rows[0].id + count)
     if rows[-1].id - rows[0].id != count - 1:
         raise IllegalTransition(f"jobs {rows[0].id} to {rows[-1].id} are not {count} jobs")
     for row in rows:
@@ -312,6 +312,8 @@ def _submitting(state: State, event: ev.Submitting) -> None:
         raise IllegalTransition(f"job {row.label} cannot go from {row.state} to {S.SUBMITTING}")
     else:
         state.lanes[row.lane] += 1
+    if event.survey:
+        row.surveys -= 1
     move(state, row, S.SUBMITTING, event.time)
     row.attempt, row.key, row.adapter = event.attempt, event.key, event.adapter
     row.external_id = row.host = ""
@@ -408,7 +410,7 @@ def _surveyed(state: State, event: ev.Surveyed) -> None:
     if not state.jobs[event.job].survey:
         raise IllegalTransition(f"job {state.jobs[event.job].label} was not to be surveyed")
     row = _over(state, event)
-    row.survey = False
+    row.surveys = row.surveyed
     row.resources = event.resources
     todo: list[Job] = []
     _again(state, row, event, todo)

@@ -147,7 +147,7 @@ def after_services(state: State, maker: JobId, job: JobId) -> bool:
     services = state.services.get(maker)
     if services is None:
         return False
-    beside = bisect.bisect_left(services, state.row(maker).first)
+    beside = bisect.bisect_left(services, state.row(maker).made.start)
     return beside == len(services) or services[beside] < job
 
 
@@ -311,7 +311,7 @@ def survey_again(state: State, row: Job) -> None:
 
 def forget_call(state: State, row: Job) -> None:
     """What its call is is not known any more."""
-    row.survey = True
+    row.surveys = -1 - row.surveyed
     state.calls.pop(row.id, None)
 
 

@@ -26,6 +26,8 @@ Jobs = Any  # a list of job numbers; `NONE` where there are none
 NONE: Jobs = ()
 """No jobs: what all rows have that have none."""
 
+NOTHING = range(0)
+
 
 class Job(msgspec.Struct, gc=False):
     """One row. Times are the log's (UTC, ISO 8601) by name of the state that was entered.
@@ -65,8 +67,7 @@ class Job(msgspec.Struct, gc=False):
     users: Jobs = NONE  # jobs that wait for it before they can start; of a service: all that need it
     holders: Jobs = NONE  # jobs in whose values it stands, while it is not known
     # What is below it.
-    first: JobId = 0  # the first of the jobs that its latest attempt made
-    made: int = 0  # how many those are
+    made: range = NOTHING  # the jobs that its latest attempt made
     children: Jobs = NONE  # jobs that wait for its body, and its services
     followers: Jobs = NONE  # jobs that wait for its children and all below them
     opened: bool = False  # its children may start
@@ -90,7 +91,9 @@ class Job(msgspec.Struct, gc=False):
     after: JobId = 0  # the live link of a chain in whose place it runs
     link: JobId = 0  # the live link of a chain that runs in its place afterwards
     unwanted: JobId = 0  # the checkpoint that waits for the end of this attempt
-    survey: bool = False  # its next attempt only finds out what it asks for, and what its call is
+    surveys: int = (
+        0  # attempts that only found out what it asks for, and what its call is; -1 - n: the next one is, too
+    )
     cache: bool = False  # its value may be that of an equal earlier call
     # What the latest attempt left.
     output_seq: int = 0  # event that has the captured output
@@ -102,6 +105,16 @@ class Job(msgspec.Struct, gc=False):
     annotations: dict[str, Any] | None = None
     times: dict[JobState, str] = {}
     lane: str = "job"  # which limits hold for it: one of `Queue.LANES`
+
+    @property
+    def survey(self) -> bool:
+        """Does its next attempt, or the live one, only find out what it asks for, and what its call is?"""
+        return self.surveys < 0
+
+    @property
+    def surveyed(self) -> int:
+        """How many of its attempts did."""
+        return self.surveys if self.surveys >= 0 else -1 - self.surveys
 
     @property
     def label(self) -> str:

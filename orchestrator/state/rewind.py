@@ -47,7 +47,7 @@ def _made(state: State, checkpoint: Job) -> Iterator[Job]:
     todo = [checkpoint]
     while todo:
         row = todo.pop()
-        for job in range(row.first, row.first + row.made):
+        for job in row.made:
             below = state.jobs[job]
             yield below
             if below.made:

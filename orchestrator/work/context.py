@@ -36,13 +36,14 @@ _aside: dict[int, Context] = {}
 
 
 class Who(msgspec.Struct, frozen=True, gc=False):
-    """Which attempt this is. The workflow function is attempt 1 of job 0."""
+    """Which attempt this is, and how many before it were surveys. The workflow function is attempt 1 of job 0."""
 
     key: str
     run: str
     job: int
     attempt: int
     label: str
+    surveys: int = 0
     resources: Resources = Resources()
     max_log: int = 16 * 1024 * 1024
     bundle: str = ""
@@ -103,8 +104,8 @@ class Context:
 
     @property
     def attempt(self) -> int:
-        """Number of this attempt, from 1."""
-        return self.who.attempt
+        """How often the body has been begun, this time included. Surveys do not count, unlike in `orch status`."""
+        return self.who.attempt - self.who.surveys
 
     @property
     def resources(self) -> Resources:

@@ -72,6 +72,7 @@ def _who(attempt: Attempt) -> Who:
         run=attempt.run,
         job=attempt.job,
         attempt=attempt.attempt,
+        surveys=attempt.surveys,
         label=f"{attempt.name or attempt.kind} [job {attempt.job}]",
         resources=attempt.resources,
         max_log=attempt.max_log,
@@ -89,7 +90,8 @@ def _run(attempt: Attempt, context: Context, call: Call) -> Outcome:
             if attempt.survey:
                 from orch.work.survey import survey
 
-                return survey(attempt, context.who.label, _values(attempt, context), _fetch(context))
+                values = _values(attempt, context)
+                return survey(attempt, context.who.label, values, _fetch(context), _code(attempt, context))
             value = call(*_values(attempt, context).load_body(attempt.body, attempt.needs))
             if os.getpid() != process:
                 _leave(0)
@@ -98,6 +100,17 @@ def _run(attempt: Attempt, context: Context, call: Call) -> Outcome:
         if os.getpid() != process:
             _leave(error)
         return _failed(attempt, error)
+
+
+def _code(attempt: Attempt, context: Context) -> str:
+    """The digest of the workflow's code; empty if nothing tells what that is."""
+    if not attempt.cache or not attempt.bundle:
+        return ""
+    from orch.store.layout import bundle_dir
+    from orch.work.manifest import read_manifest
+
+    manifest = read_manifest(str(context.store.local_path(bundle_dir(attempt.bundle))))
+    return attempt.bundle if manifest.stored else ""
 
 
 def _values(attempt: Attempt, context: Context) -> Values:

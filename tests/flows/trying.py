@@ -232,3 +232,21 @@ def defers(where: str, how: str = "", pipe: str = "") -> str:
 @orch.workflow
 def deferring(where: str, how: str = "", pipe: str = "") -> Any:
     return defers.options(retries=1)(where, how, pipe)
+
+
+@orch.job
+def size() -> str:
+    return "100 MiB"
+
+
+@orch.job(cache=True, retries=1, retry_backoff=0)
+def begun() -> int:
+    """How often it was begun, when it ends well: the second time."""
+    if orch.context().attempt == 1:
+        raise ValueError("the first time")
+    return orch.context().attempt
+
+
+@orch.workflow
+def counted() -> list[int]:
+    return [begun(), begun.options(memory=size())()]
