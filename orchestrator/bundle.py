@@ -1,7 +1,8 @@
 """A workflow's code, frozen into the store: its file or package, what that imports from its own tree, declared extras.
 
 Nothing of the user's is run or imported here. A bundle's digest depends on names and contents only, so that freezing
-the same code twice gives the same bundle, and two processes may do it at once.
+the same code twice gives the same bundle, and two processes may do it at once. That holds for code that is not copied,
+too: who has imported it as it was is not to serve a run that was begun when it was another.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ def freeze(source: Source, store: FileStore) -> Bundle:
     if store.exists(f"{path}/{MANIFEST}"):
         return Bundle(digest, read_manifest(str(store.local_path(path))), found.warnings)
     with tempfile.TemporaryDirectory(prefix="orch-bundle-") as staging:
-        files = _stage(Path(staging), manifest, found.files, source.pickled)
-        if _digest(manifest, files, source.pickled) != digest:
+        copies = _stage(Path(staging), manifest, found.files if source.deploy else {}, source.pickled)
+        if source.deploy and _digest(manifest, copies, source.pickled) != digest:
             raise WorkflowError(f"{source.text} or what it imports was changed while it was being stored: try again")
         try:
             store.put_directory(path, staging)
@@ -185,8 +186,6 @@ def _find_module(source: Source) -> tuple[Path, Path]:
 
 def _manifest(source: Source, found: Found, file: Path | None, module: str) -> Manifest:
     base = CODE if source.deploy else str(found.root)
-    if source.deploy is False:
-        found.files.clear()
     return Manifest(
         module=module,
         file=f"{base}/{file.name}" if file is not None else "",

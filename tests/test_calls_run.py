@@ -25,6 +25,21 @@ from orch.cli.main import main
 from orch.store.file import FileStore
 
 FLOW = Path(__file__).parent / "flows" / "cached.py"
+UNSTORED_FLOW = """
+import orch
+
+@orch.job(cache=True)
+def told(number):
+    return "TEXT"
+
+@orch.job(version="1")
+def vouched_for():
+    return "vouched for TEXT"
+
+@orch.workflow
+def main(where: str):
+    return [*[told(number) for number in range(3)], vouched_for()]
+"""
 VALUE = [[0, 1, 2], 2, "text"]
 FIRST = Counter({"leaf0": 1, "leaf1": 1, "leaf2": 1, "tree": 1, "written": 1, "passed_on": 1, "read": 1})
 """Bodies that run where nothing can be taken."""
@@ -162,6 +177,23 @@ def test_another_code_runs_again(place: Place, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout) == VALUE
         assert place.ran() == ({"read": 1} if number == 1 else FIRST)
+
+
+@pytest.mark.parametrize("how", ["--no-deploy", "--in-process"])
+def test_code_that_is_not_stored_always_runs(place: Place, tmp_path: Path, how: str) -> None:
+    """The code may be another one by now. One warning is enough."""
+    flow = tmp_path / "flow.py"
+    for number, text in enumerate(["one", "two"]):
+        flow.write_text(UNSTORED_FLOW.replace("TEXT", text))
+        options = ("--store", place.store, "--run-id", f"r{number}", how)
+        done = orch("run", *options, flow, "--where", place.counts, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == [text] * 3 + ["vouched for one"]
+        assert done.stderr.count("cannot be cached") == 1
+        assert "--no-deploy" in done.stderr
+    for job in ("1", "2"):
+        why = orch("why", "r1", job, "--store", place.store, cwd=tmp_path).stdout
+        assert "cannot be cached: nobody can tell whether it has changed" in why
 
 
 def sabotaged(place: Place, run: str, at: int, when: str) -> subprocess.CompletedProcess[bytes]:

@@ -16,6 +16,8 @@ from orch.attempt import Attempt, NewJob, Outcome, Reason, Value
 from orch.authoring.pickling import dumps
 from orch.authoring.promises import Promised
 from orch.bus.events import EMPTY, Accelerator, Blob, Call, Resources
+from orch.store.layout import bundle_dir
+from orch.work.manifest import MANIFEST
 
 ASKED = Resources(cores=2, memory=1024, disk=7, walltime=60, preemptible=True)
 ran: list[str] = []
@@ -62,6 +64,8 @@ def attempt(world: World, job: Any, wanted: dict[str, Any] | None = None, **chan
 
 
 def survey(world: World, job: Any, wanted: dict[str, Any] | None = None, **changes: Any) -> Outcome:
+    if bundle := changes.get("bundle"):
+        world.store.write_bytes(f"{bundle_dir(bundle)}/{MANIFEST}", b'{"paths": ["code"]}')
     outcome = world.run(attempt(world, job, wanted, **changes))
     assert ran == []
     return outcome
@@ -254,7 +258,7 @@ def test_programs_without_python_too(world: World) -> None:
 
 
 def test_what_cannot_be_cached_is_told_and_costs_nothing_else(world: World) -> None:
-    outcome = survey(world, work(1, y=LAMBDA), {"memory": "1K"}, cache=True)
+    outcome = survey(world, work(1, y=LAMBDA), {"memory": "1K"}, cache=True, bundle="abc")
     assert (outcome.reason, outcome.call) == (Reason.FINISHED, None)
     assert outcome.resources is not None
     assert outcome.resources.memory == 1024

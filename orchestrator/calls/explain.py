@@ -14,7 +14,7 @@ from orch.bus.identity import utc_now
 from orch.bus.reader import read
 from orch.calls.index import Index
 from orch.calls.present import missing
-from orch.calls.record import Entry
+from orch.calls.record import UNSTORED, Entry
 from orch.errors import OrchError, StoreError
 from orch.sizes import format_duration
 from orch.store.file import FileStore
@@ -36,9 +36,12 @@ class _Facts:
         self.survey: ev.Surveyed | None = None
         self.reused: ev.Reused | None = None
         self.refused = ""
+        self.unstored = ""
         for event in read(store.local_path(log_dir(run))):
             if isinstance(event, ev.Created):
                 self.setting = event.settings.get("cache", "marked")
+            elif isinstance(event, ev.Warned) and event.message == UNSTORED:  # said once, of any job
+                self.unstored = UNSTORED[UNSTORED.index(_REFUSED) :]
             elif getattr(event, "job", None) == job:
                 self._note(event)
 
@@ -74,7 +77,7 @@ def explain_call(
     if facts.survey is None:
         return []
     if facts.survey.call is None:
-        return [facts.refused or "cannot be cached"]
+        return [facts.refused or facts.unstored or "cannot be cached"]
     try:
         return anyio.run(_compared, store, facts, os.environ if environment is None else environment, now or utc_now())
     except (sqlite3.Error, OSError, OrchError) as error:

@@ -12,6 +12,12 @@ from orch.bus.events import Call, JobId, Kept, StoredFile
 FORMAT = 1
 """Version of `Remains`."""
 
+UNSTORED = (
+    "jobs of code that is not stored (--no-deploy, --in-process) cannot be cached: nobody can tell whether it has "
+    "changed; say version= of a job whose code you vouch for"
+)
+"""A warning, of which one is enough for all jobs."""
+
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The job `job` of `run` made `call`; `time` is when its body had succeeded, in UTC.

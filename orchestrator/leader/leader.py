@@ -20,6 +20,7 @@ import msgspec
 from orch.adapters.contract import Finished, Session, Unknown, Update, fits
 from orch.attempt import Attempt, Reason
 from orch.bus import events as ev
+from orch.calls.record import UNSTORED
 from orch.errors import AdapterError, UserError
 from orch.leader.aside import Aside
 from orch.leader.backoff import Backoff
@@ -221,7 +222,7 @@ class Leader:
             return
         most_memory = self._session.capacity().memory
         events = react(self.state, update, rules(self._settings, most_memory), self._refuse)
-        self._stage(turn, events)
+        self._stage(turn, [each for each in events if not self._was_said(each)])
         turn.look_up += [(each.job, each.call) for each in events if isinstance(each, ev.Surveyed) and each.call]
         self._unsettled.discard(key)
         if isinstance(update, Finished):
@@ -235,6 +236,10 @@ class Leader:
             row = live_row(self.state, key)
             if row is not None and row.state is JobState.SUBMITTING:
                 turn.submit.append(row.id)
+
+    def _was_said(self, event: ev.Event) -> bool:
+        """Is it the warning that holds for all jobs, and was given?"""
+        return isinstance(event, ev.Warned) and event.message == UNSTORED and UNSTORED in self.state.warnings
 
     def _learn_late(self, turn: Turn) -> None:
         """The ends of links that came before those of what they follow: does that stand by now?"""

@@ -21,14 +21,19 @@ from orch.authoring.nodes import Job
 from orch.bus.events import Call
 from orch.work.canonical import Uncacheable, digest, name_of
 
-__all__ = ["Uncacheable", "call_of_command", "call_of_function"]
+__all__ = ["Uncacheable", "Unstored", "call_of_command", "call_of_function"]
+
+
+class Unstored(Uncacheable):
+    """The code is not in the store, and the author does not vouch for it."""
 
 
 def call_of_function(
     function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, bundle: str, version: str
 ) -> Call:
-    """A call of a function, or of a program that Python prepares. Raises `Uncacheable`.
+    """A call of a function, or of a program that Python prepares. Raises `Uncacheable`, `Unstored`.
 
+    `bundle` is empty where the code was not stored, so that no digest tells what it is.
     With `version` the author promises that the code is the same, so that a function needs no name of its own.
     """
     if len(args) == 1 and isinstance(args[0], Program):
@@ -44,6 +49,8 @@ def call_of_function(
         if not version:
             raise
         name = f"{function.__module__}:{kind_of(function)}"
+    if not (bundle or version):
+        raise Unstored
     return _call(name, arguments, _code(bundle, version))
 
 

@@ -37,6 +37,11 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     original: str = ""
     format: int = 1
 
+    @property
+    def stored(self) -> bool:
+        """Is the code in the bundle? Else it is read from where it was written, and may change."""
+        return self.pickled or not any(map(os.path.isabs, self.paths))
+
 
 def read_manifest(bundle: str) -> Manifest:
     """The manifest of the bundle in that directory. Raises `WorkflowError`."""

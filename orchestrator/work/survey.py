@@ -16,21 +16,24 @@ from orch.errors import JobError
 from orch.work.values import Values
 
 
-def survey(attempt: Attempt, label: str, values: Values, fetch: Callable[[Blob], bytes]) -> Outcome:
-    """What a survey leaves behind. Raises `JobError`, and whatever a promised function raises."""
+def survey(attempt: Attempt, label: str, values: Values, fetch: Callable[[Blob], bytes], code: str) -> Outcome:
+    """What a survey leaves behind. Raises `JobError`, and whatever a promised function raises.
+
+    `code` is the digest of the workflow's code, empty where that was not stored.
+    """
     given = values.load_body(attempt.wanted, attempt.needs) if attempt.wanted.size else {}
     resources = attempt.asked or attempt.resources
     if given:
         known = {option: _known(label, option, value) for option, value in given.items()}
         resources = msgspec.structs.replace(resources, **known)
-    call, problem = _call(attempt, values, fetch) if attempt.cache else (None, "")
+    call, problem = _call(attempt, label, values, fetch, code) if attempt.cache else (None, "")
     return Outcome(
         key=attempt.key,
         reason=Reason.FINISHED,
         exit_code=0,
         resources=resources,
         call=call,
-        warnings=[f"{label} cannot be cached: {problem}"] if problem else [],
+        warnings=[problem] if problem else [],
     )
 
 
@@ -69,14 +72,18 @@ def _plain(value: Any) -> Any:
     return float(value) if hasattr(value, "__float__") else value
 
 
-def _call(attempt: Attempt, values: Values, fetch: Callable[[Blob], bytes]) -> tuple[Any, str]:
-    from orch.work.calls import Uncacheable, call_of_command, call_of_function
+def _call(attempt: Attempt, label: str, values: Values, fetch: Callable[[Blob], bytes], code: str) -> tuple[Any, str]:
+    """The call, or what to tell the user of one that has no digest."""
+    from orch.calls.record import UNSTORED
+    from orch.work.calls import Uncacheable, Unstored, call_of_command, call_of_function
 
     data = fetch(attempt.body)
     if data.startswith(b"{"):  # JSON, as no pickle begins: a program without Python, which is surveyed all the same
         return call_of_command(msgspec.json.decode(data, type=CommandSpec), attempt.version), ""
     try:
         function, args, kwargs = values.load_body(attempt.body, attempt.needs)
-        return call_of_function(function, args, kwargs, bundle=attempt.bundle, version=attempt.version), ""
+        return call_of_function(function, args, kwargs, bundle=code, version=attempt.version), ""
+    except Unstored:
+        return None, UNSTORED
     except Uncacheable as error:
-        return None, str(error)
+        return None, f"{label} cannot be cached: {error}"
