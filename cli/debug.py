@@ -61,7 +61,8 @@ def debug(
             say(f"== job {row.label}, attempt {made.attempt.attempt}, of run {run}: again, from copies in {directory}")
             return _run(directory, pdb=pdb)
         pack(directory, Path(bundle).absolute(), f"{run}-job{row.id}.{made.attempt.attempt}")
-        say(f"all that job {row.label} needs is in {bundle}; unpack it, and run run.py")
+        lacks = ", but for what is missing," if made.missing else ""
+        say(f"all that job {row.label} needs{lacks} is in {bundle}; unpack it, and run run.py")
     return 0
 
 

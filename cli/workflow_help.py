@@ -60,4 +60,6 @@ def _left(parameter: Parameter) -> str:
 
 def _right(parameter: Parameter) -> str:
     text = "required" if parameter.required else f"default: {parameter.default}"
+    if parameter.barred:
+        return f"{text}; cannot be given here: start the run with orch.run"
     return f"{text}; may be repeated" if parameter.many else text

@@ -43,10 +43,11 @@ _FILE = re.compile(rb"runs/[A-Za-z0-9][A-Za-z0-9._-]*/files/\d{3,}/\d+\.\d+/\d+(
 
 
 class Reproduction(msgspec.Struct, frozen=True):
-    """What was put together in a directory, and what is to be said of it."""
+    """What was put together in a directory, and what is to be said of it. `missing`: files that are not there."""
 
     attempt: Attempt
     warnings: list[str]
+    missing: list[str] = []
 
 
 def reproduce(store: FileStore, state: State, row: Job, to: Path, attempt: int | None = None) -> Reproduction:
@@ -61,11 +62,13 @@ def reproduce(store: FileStore, state: State, row: Job, to: Path, attempt: int |
     made = _attempt(state, row, directory, attempt)
     copy = FileStore(to / STORE)
     copy.create()
-    warnings = [*_copy_values(store, copy, made), *_copy_code(store, copy, made), *_stale(state, made)]
+    missing = list(_copy_values(store, copy, made))
+    gone = [f"a file that the job may read is not in the store any more: {path}" for path in missing]
+    warnings = [*gone, *_copy_code(store, copy, made), *_stale(state, made)]
     (to / ATTEMPT).write_bytes(msgspec.json.format(msgspec.json.encode(made)))
     (to / "run.py").write_text(RUN, encoding="utf-8")
     (to / "README.md").write_text(_readme(made, warnings), encoding="utf-8")
-    return Reproduction(made, warnings)
+    return Reproduction(made, warnings, missing)
 
 
 def _check(state: State, row: Job, attempt: int | None) -> None:
@@ -125,7 +128,7 @@ def _bundle_of(events: Iterable[ev.Event], job: int, attempt: int) -> str:
 
 
 def _copy_values(store: FileStore, copy: FileStore, made: Attempt) -> Iterator[str]:
-    """The body and values that are files, and the files that are named in any of them."""
+    """The body and values that are files, and the files that are named in any of them. Gives those that are missing."""
     wanted: set[str] = set()
     for blob in (made.body, *(value.blob for value in made.values.values())):
         data = blob_bytes(store, blob)
@@ -137,7 +140,7 @@ def _copy_values(store: FileStore, copy: FileStore, made: Attempt) -> Iterator[s
         if source.is_dir():
             shutil.copytree(source, copy.local_path(path), dirs_exist_ok=True)
         else:
-            yield f"a file that the job may read is not in the store any more: {path}"
+            yield path
 
 
 def _copy_code(store: FileStore, copy: FileStore, made: Attempt) -> Iterator[str]:

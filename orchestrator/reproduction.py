@@ -105,7 +105,7 @@ def _debugged(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     try:
         return call_function(function, args, kwargs)
     except bdb.BdbQuit:
-        raise SystemExit("the debugger was left") from None
+        raise
     except BaseException as error:
         sys.settrace(None)
         _say(f"{type(error).__name__}: {error}")

@@ -280,6 +280,39 @@ def test_breakpoints_are_for_whoever_sits_at_the_terminal(tmp_path: Path) -> Non
     assert b"4711" in seen.splitlines()
 
 
+@pytest.mark.parametrize("options", [(), ("--in-process",)])
+def test_a_breakpoint_where_nobody_can_type_is_told(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "wf.py").write_text(BREAKPOINT)
+    done = subprocess.run(
+        [*ORCH, "run", *options, "wf.py"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "FAILED: breakpoint() has no terminal here: use orch run --in-process, or orch debug" in done.stderr
+    assert f'{tmp_path}/wf.py", line 8, in look' in done.stderr
+
+
+def test_a_debugger_that_is_left_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "wf.py").write_text(BREAKPOINT)
+    done = subprocess.run(
+        [*ORCH, "run", "--in-process", "wf.py"],
+        cwd=tmp_path,
+        input="q\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "FAILED: the debugger was left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def _until(descriptor: int, wanted: bytes) -> bytes:
     """What a terminal shows up to `wanted`, or to its end."""
     seen = b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,15 @@ def test_a_debugger_where_it_raises(store: Path) -> None:
     assert "'post mortem: no such key'" in done.stdout
 
 
+def test_a_debugger_that_is_left(store: Path) -> None:
+    """That is no mistake, so there is no traceback, and it is said once."""
+    done = debug(store, "--pdb", "count", typed="q\n")
+    assert done.returncode == 1
+    assert done.stderr.count("the debugger was left") == 1
+    assert "Traceback" not in done.stderr
+    assert "sys.exit" not in done.stderr
+
+
 def test_a_job_whose_inputs_are_not_known(store: Path) -> None:
     done = debug(store, "after")
     assert done.returncode == 2
@@ -186,3 +196,13 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments:
 def test_an_archive_that_cannot_be_written(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["debug", "--store", str(store), "--bundle", str(tmp_path / "no" / "x.tgz"), "text"]) == 2
     assert "x.tgz cannot be written" in capsys.readouterr().err
+
+
+def test_an_archive_that_lacks_a_file(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "s"
+    shutil.copytree(store, copy)
+    shutil.rmtree(copy / "runs" / "r" / "files")
+    assert command(["debug", "--store", str(copy), "--bundle", str(tmp_path / "x.tgz"), "count"]) == 0
+    said = capsys.readouterr().err
+    assert "a file that the job may read is not in the store any more" in said
+    assert "needs, but for what is missing, is in" in said

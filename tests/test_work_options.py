@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 import pytest
 
+from orch.cli.workflow_help import render
 from orch.errors import WorkflowError
 from orch.files import FileRef
 from orch.work.options import Parameter, describe, parse_argv
@@ -131,6 +132,28 @@ def test_types_that_a_command_line_cannot_give() -> None:
     assert describe(odd).parameters[0].type == "dict"
     with pytest.raises(WorkflowError, match="option --x: a value of this type cannot be given on the command line"):
         parse_argv(odd, ["--x", "1"])
+    assert [one.barred for one in describe(odd).parameters] == [True, True]
+    with pytest.raises(
+        WorkflowError, match=r"parameter x is required, .* \(dict\) cannot be given .* orch\.run\(…, x=…"
+    ):
+        parse_argv(odd, [])
+    with pytest.raises(WorkflowError, match="unknown option --y; this workflow has no options"):
+        parse_argv(odd, ["--y", "1"])
+
+
+def test_help_says_what_a_command_line_cannot_give() -> None:
+    def odd(x: dict[str, int], n: int = 1) -> None: ...
+
+    *_, first, second = render(describe(odd), "wf.py")
+    assert first == "  --x dict  required; cannot be given here: start the run with orch.run"
+    assert second == "  --n int   default: 1"
+
+
+def test_one_of_several_types_that_can_be_given_is_enough() -> None:
+    def odd(x: dict[str, int] | int) -> None: ...
+
+    assert parse_argv(odd, ["--x", "1"]) == {"x": 1}
+    assert not describe(odd).parameters[0].barred
 
 
 def test_annotations_that_cannot_be_read() -> None:

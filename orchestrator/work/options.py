@@ -24,6 +24,7 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     `default`  its repr; empty if `required`
     `many`     given several times, it makes a list
     `choices`  the values that it can have, if they are few
+    `barred`   no text can become a value of its type: the command line cannot give it
     """
 
     name: str
@@ -34,6 +35,7 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     flag: bool = False
     many: bool = False
     choices: list[str] = []
+    barred: bool = False
 
 
 class Description(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -67,6 +69,7 @@ def describe(function: Callable[..., Any]) -> Description:
             flag=kinds[parameter.name].flag,
             many=kinds[parameter.name].many is not None,
             choices=list(kinds[parameter.name].choices),
+            barred=kinds[parameter.name].parse is _refuse,
         )
         for parameter in _parameters(function)
     ]
@@ -84,9 +87,17 @@ def parse_argv(function: Callable[..., Any], argv: Sequence[str]) -> dict[str, A
     arguments = {name: _last(kinds[name], values) for name, values in given.items()}
     for parameter in _parameters(function):
         if parameter.default is parameter.empty and parameter.name not in arguments:
-            kind = kinds[parameter.name]
-            raise WorkflowError(f"option {_option(parameter.name)} ({kind.text}) is required")
+            raise WorkflowError(_required(parameter.name, kinds[parameter.name]))
     return arguments
+
+
+def _required(name: str, kind: _Kind) -> str:
+    if kind.parse is not _refuse:
+        return f"option {_option(name)} ({kind.text}) is required"
+    return (
+        f"parameter {name} is required, and a value of its type ({kind.text}) cannot be given on the command line: "
+        f"start the run with orch.run(…, {name}=…), or give it a default"
+    )
 
 
 def _last(kind: _Kind, values: list[Any]) -> Any:
@@ -130,11 +141,16 @@ def _article(text: str) -> str:
 def _close(text: str, kinds: dict[str, _Kind]) -> str:
     import difflib
 
-    found = difflib.get_close_matches(text, [_option(name) for name in kinds], n=1, cutoff=0.5)
+    found = difflib.get_close_matches(text, [_option(name) for name in _givable(kinds)], n=1, cutoff=0.5)
     return f"; did you mean {found[0]}?" if found else ""
 
 
+def _givable(kinds: dict[str, _Kind]) -> dict[str, _Kind]:
+    return {name: kind for name, kind in kinds.items() if kind.parse is not _refuse}
+
+
 def _known(kinds: dict[str, _Kind]) -> str:
+    kinds = _givable(kinds)
     shown = [f"{_option(name)}" if kind.flag else f"{_option(name)} {kind.text}" for name, kind in kinds.items()]
     return f"its options: {', '.join(shown)}" if shown else "this workflow has no options"
 
@@ -181,7 +197,8 @@ def _kind(annotation: Any) -> _Kind:
     if origin is typing.Annotated:
         return _kind(args[0])
     if origin in (Union, types.UnionType):
-        return _any_of([_kind(arg) for arg in args if arg is not type(None)])
+        kinds = [_kind(arg) for arg in args if arg is not type(None)]
+        return _any_of([kind for kind in kinds if kind.parse is not _refuse] or kinds[:1])
     if origin is Literal:
         return _one_of({str(arg): arg for arg in args})
     container = _CONTAINERS.get(origin or annotation)
