@@ -7,22 +7,25 @@ belongs to a run that is led, or has live attempts: those will be named.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from orch.bus import events as ev
+from orch.bus.lock import RunLock
 from orch.bus.reader import read
 from orch.calls.remains import prune
 from orch.calls.source import deleted_runs
 from orch.cli.summary import leader_alive
-from orch.errors import OrchError, StoreError
+from orch.errors import LogTrouble, OrchError, RunBusy, StoreError
+from orch.leader.reserve import is_unborn
 from orch.state.fold import apply
 from orch.state.graph import IllegalTransition
 from orch.state.model import State
 from orch.store.file import TEMPORARY, FileStore
-from orch.store.layout import log_dir, run_dir
+from orch.store.layout import lock_file, log_dir, run_dir
 from orch.store.runs import list_runs
 
 YOUNG = 3600.0
@@ -59,6 +62,7 @@ def collect(store: FileStore, only: str | None = None, now: float | None = None)
     if only is None:
         if bundles is not None:
             _bundles(store, bundles, report, oldest)
+        _unborn(store, report, oldest)
         _leftovers(store, report, oldest)
         _remains(store, report)
     return report
@@ -129,6 +133,24 @@ def _bundles(store: FileStore, used: set[str], report: Report, oldest: float) ->
     for name in names:
         if name not in used and TEMPORARY not in name:
             _delete_tree(store, f"bundles/{name}", report, oldest)
+
+
+def _unborn(store: FileStore, report: Report, oldest: float) -> None:
+    """Directories of runs whose leader was killed before their first events."""
+    for path in sorted(store.local_path("runs").glob("*")):
+        lock = RunLock(store.local_path(lock_file(path.name)))
+        if path.name.startswith(TEMPORARY) or not is_unborn(store, path.name) or path.stat().st_mtime > oldest:
+            continue
+        try:
+            lock.acquire()
+        except (RunBusy, LogTrouble) as error:
+            report.notes.append(f"run {path.name} is left alone: it is being begun, it seems: {error}")
+            continue
+        try:
+            if is_unborn(store, path.name):  # still
+                _delete_tree(store, run_dir(path.name), report, math.inf)
+        finally:
+            lock.release()
 
 
 def _leftovers(store: FileStore, report: Report, oldest: float) -> None:

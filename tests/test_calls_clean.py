@@ -15,7 +15,7 @@ from orch.calls.remains import drop, prune, strip
 from orch.cli.garbage import collect
 from orch.cli.main import main
 from orch.errors import RunExists
-from orch.leader.begin import _reserved
+from orch.leader.reserve import reserved
 from orch.logtools.named import FileCheck
 from orch.store import layout
 from orch.store.file import FileStore
@@ -82,7 +82,7 @@ def test_the_id_is_not_free(store: FileStore) -> None:
     strip(store, "a")
     with (
         pytest.raises(RunExists, match="choose another id, or drop that with: orch clean --cache"),
-        _reserved(store, "a"),
+        reserved(store, "a"),
     ):
         pass
     assert main(["status", "a"]) == 2

@@ -230,3 +230,24 @@ def test_pause_and_resume_without_a_leader(root: Path, capsys: pytest.CaptureFix
     assert "nobody leads it: orch replay p --restart" in capsys.readouterr().err
     wishes = [event.what for event in read(directory) if isinstance(event, ev.Requested)]
     assert wishes == ["pause", "resume"]
+
+
+def unborn(root: Path, run: str) -> Path:
+    """What a leader leaves that is killed while it plans."""
+    directory = root / "runs" / run
+    (directory / "planning").mkdir(parents=True)
+    (directory / "lock").touch()
+    return directory
+
+
+def test_what_was_never_begun_is_garbage(root: Path) -> None:
+    dead, led, young, strange = (unborn(root, name) for name in ("dead", "led", "young", "strange"))
+    (strange / "notes").touch()
+    lock = RunLock(led / "lock")
+    lock.acquire()
+    for path in (dead, led, strange):
+        os.utime(path, (0, 0))
+    report = collect(FileStore(root))
+    assert [path.exists() for path in (dead, led, young, strange)] == [False, True, True, True]
+    assert any(note.startswith("run led is left alone: it is being begun") for note in report.notes)
+    lock.release()

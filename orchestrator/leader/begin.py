@@ -22,12 +22,12 @@ from orch.bundle import Bundle, Source, freeze
 from orch.bus import events as ev
 from orch.bus.identity import whoami
 from orch.bus.jsonable import clean_text
-from orch.bus.lock import RunLock
+from orch.bus.lease import RENEW
 from orch.bus.machine import HERE, Machine
-from orch.errors import ResourceError, RunExists, StoreError, UserError
-from orch.hints import store_option
+from orch.errors import LogTrouble, ResourceError, RunBusy, StoreError, UserError
 from orch.leader.opened import MakeCache, Opened
 from orch.leader.opening import AdapterByName, Lock, cache_of, open_log, run_info
+from orch.leader.reserve import reserved
 from orch.leader.settings import Settings, rules, to_log
 from orch.planning import open_planner, pack_arguments
 from orch.state.fold import apply
@@ -61,9 +61,9 @@ async def begin(
     batch_system = adapter(settings.adapter)
     _prepare(store)
     bundle = freeze(source, store)
-    with _reserved(store, run):
+    with reserved(store, run) as lock:
         info = run_info(run, 1, store, settings, environment)
-        session, plan = await _plan(batch_system, info, store, bundle, arguments, argv)
+        session, plan = await _plan(batch_system, info, store, bundle, arguments, argv, lock=lock)
         try:
             graph = planned(plan, rules(settings))
             jobs = [event for event in graph if isinstance(event, ev.Added)]
@@ -83,9 +83,10 @@ async def begin(
                 settings=to_log(settings),
             )
             warned = [ev.Warned(message=text) for text in (*bundle.warnings, exposed(str(store.root))) if text]
-            lock = RunLock(store.local_path(layout.lock_file(run)))
             log_directory = store.local_path(layout.log_dir(run))
             first = [created, *warned, *graph]
+            if not lock.renew():
+                raise RunBusy(f"the run {run} has been taken over by another leader while it was planned")
             return await commit_first(
                 run, log_directory, lock, session, settings=settings, events=first, cache=cache_of(store, run)
             )
@@ -107,31 +108,6 @@ def _prepare(store: FileStore) -> None:
         raise UserError(f"{error}, or choose another store with --store") from error
 
 
-@contextlib.contextmanager
-def _reserved(store: FileStore, run: str) -> Iterator[None]:
-    """The run's directory, made exclusively; removed if the block fails."""
-    directory = store.local_path(layout.run_dir(run))
-    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        directory.mkdir(mode=0o700)
-    except FileExistsError:
-        if store.exists(layout.calls_file(run)) and not store.exists(layout.log_dir(run)):
-            raise RunExists(
-                f"the store {store.root} has had a run {run}, and keeps what its calls need, for the call cache; "
-                f"choose another id, or drop that with: orch clean --cache{store_option(store)}"
-            ) from None
-        raise RunExists(
-            f"the store {store.root} has a run {run} already; "
-            f"carry it on with: orch replay {run} --restart{store_option(store)}, or delete it first with: "
-            f"orch clean {run}{store_option(store)}"
-        ) from None
-    try:
-        yield
-    except BaseException:  # Ctrl-C, too: nothing of the run is left behind
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-
-
 async def _plan(
     adapter: Adapter,
     info: RunInfo,
@@ -139,6 +115,8 @@ async def _plan(
     bundle: Bundle,
     arguments: tuple[tuple[Any, ...], dict[str, Any]],
     argv: Sequence[str] | None,
+    *,
+    lock: Lock,
 ) -> tuple[Session, Plan]:
     """The workflow function's graph, and a session of the adapter: both take a while to start, so side by side."""
     sessions: list[Session] = []
@@ -159,9 +137,12 @@ async def _plan(
 
     try:
         with _one_error():
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(connect)
-                await plan()
+            async with anyio.create_task_group() as keeping:
+                keeping.start_soon(_keep, lock)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(connect)
+                    await plan()
+                keeping.cancel_scope.cancel()
     except BaseException:  # cancelled, too: a session that is open is closed
         with anyio.CancelScope(shield=True):
             for session in sessions:
@@ -170,6 +151,14 @@ async def _plan(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return sessions[0], plans[0]
+
+
+async def _keep(lock: Lock) -> None:
+    """Say that we are alive. A lease that could not be renewed now may be the next time."""
+    while True:
+        await HERE.sleep(RENEW)
+        with contextlib.suppress(LogTrouble):
+            await HERE.offload(lock.renew)
 
 
 @contextlib.contextmanager
