@@ -8,6 +8,7 @@ from orch.agent import core as core_module
 from orch.attempt import Outcome, Reason
 from orch.bus import events as ev
 from orch.leader.backoff import Backoff
+from orch.state import attempts as attempts_module
 from orch.state import chain, graph
 from orch.state import decide as decide_module
 from orch.state import fold as fold_module
@@ -58,7 +59,7 @@ def rewind_without_ending_what_lives(patch: Patch) -> None:
         return todo
 
     real = rewind_module.rewind
-    patch.setattr(fold_module, "rewind", rewind)
+    patch.setattr(attempts_module, "rewind", rewind)
 
 
 @fault("jobs go on with a service that is gone")
@@ -68,7 +69,7 @@ def leave_the_users_of_a_lost_service_alone(patch: Patch) -> None:
         state.stale.clear()
 
     real = graph.make_unknown
-    patch.setattr(fold_module, "make_unknown", make_unknown)
+    patch.setattr(attempts_module, "make_unknown", make_unknown)
 
 
 @fault("jobs look for a service where its lost predecessor was")

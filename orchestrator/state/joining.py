@@ -1,0 +1,84 @@
+"""Events by which new jobs become part of a run: provisional first, and then all of an attempt at once."""
+
+from __future__ import annotations
+
+from orch.bus import events as ev
+from orch.state.graph import (
+    IllegalTransition,
+    connect,
+    move,
+    open_up,
+)
+from orch.state.law import JobState
+from orch.state.model import NONE, Job, Queue, State
+
+S = JobState
+
+
+def added(state: State, event: ev.Added) -> None:
+    """A new job, provisional."""
+    if event.job < state.next_job:
+        raise IllegalTransition(f"job {event.job} comes after job {state.next_job - 1}")
+    state.next_job = event.job + 1
+    row = Job(event.job, event.kind, event.name, event.seq)
+    row.by, row.needs, row.form = event.by, event.needs, event.form
+    maker = state.jobs.get(event.by)
+    if maker is not None:
+        row.inside = maker.id if maker.checkpoint else maker.inside
+    if event.parents or event.follows or event.serves >= 0:
+        row.parents, row.follows, row.serves = event.parents or NONE, event.follows or NONE, event.serves
+    row.resources, row.retries, row.retry = event.resources, event.retries, event.retry
+    row.checkpoint, row.priority, row.local = event.checkpoint, event.priority, event.local
+    if event.cache or event.wanted.size:
+        row.cache, row.surveys = event.cache, -1
+    if row.local or row.form == "service":
+        row.lane = Queue.lane(row)
+    row.times[S.ADDED] = event.time
+    state.jobs[row.id] = row
+    state.counts[S.ADDED] += 1
+    state.provisional.setdefault((event.by, event.attempt), []).append(row.id)
+
+
+def commit(state: State, maker: Job, attempt: int, count: int, time: str) -> list[Job]:
+    """The provisional jobs of an attempt become real; those of them from which something may follow."""
+    rows = [state.jobs[job] for job in state.provisional.pop((maker.id, attempt), ())]
+    if len(rows) != count:
+        raise IllegalTransition(f"{count} new jobs are counted, {len(rows)} were added")
+    if not rows:
+        return []
+    maker.made = range(rows[0].id, rows[0].id + count)
+    if rows[-1].id - rows[0].id != count - 1:
+        raise IllegalTransition(f"jobs {rows[0].id} to {rows[-1].id} are not {count} jobs")
+    for row in rows:
+        if row.serves >= 0:
+            state.services.setdefault(row.serves, []).append(row.id)
+    todo: list[Job] = []
+    if maker.id not in state.services:
+        open_up(state, maker, todo)
+    for row in rows:
+        if row.needs or row.parents or row.follows or row.serves >= 0 or not maker.opened:
+            connect(state, row)
+        else:  # most are plain children of their maker
+            maker.unsettled += 1
+            maker.open += 1
+    return [*todo, *(row for row in rows if _admit(state, row, time))]
+
+
+def _admit(state: State, row: Job, time: str) -> bool:
+    """A job has been committed: it waits, or is ready. Does anything follow from that?"""
+    if state.ending:
+        move(state, row, S.CANCELLED, time)
+    elif row.missing or row.form == "group":
+        move(state, row, S.WAITING, time)
+        return row.doomed > 0 or not row.missing
+    else:
+        move(state, row, S.READY, time)
+        return False
+    return True
+
+
+def forget(state: State, attempt: tuple[int, int]) -> None:
+    """The provisional jobs of an attempt that did not succeed never were."""
+    for job in state.provisional.pop(attempt, ()):
+        del state.jobs[job]
+        state.counts[S.ADDED] -= 1
