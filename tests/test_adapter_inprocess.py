@@ -297,6 +297,14 @@ def test_a_breakpoint_where_nobody_can_type_is_told(tmp_path: Path, options: tup
     assert f'{tmp_path}/wf.py", line 8, in look' in done.stderr
 
 
+def test_nor_can_anybody_type_in_the_workflow_function(tmp_path: Path) -> None:
+    (tmp_path / "wf.py").write_text(BREAKPOINT.replace("return look(41)", "breakpoint()\n    return look(41)"))
+    done = orch("run", "wf.py", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "workflow main: breakpoint() has no terminal here: use orch run --in-process" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_debugger_that_is_left_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "wf.py").write_text(BREAKPOINT)
     done = subprocess.run(

@@ -165,7 +165,7 @@ def _failed(attempt: Attempt, error: BaseException) -> Outcome:
         return _ended(attempt, Reason.FAILED, str(error), exit_code=error.code, signal=error.signal, error=error)
     if isinstance(error, SystemExit):
         return _exited(attempt, error)
-    if type(error).__name__ == "BdbQuit":  # of `bdb`, which is not imported for this
+    if is_debugger_left(error):
         return _left_debugger(attempt, error)
     _print_trace(error)
     if isinstance(error, MemoryError):
@@ -188,16 +188,22 @@ def _exited(attempt: Attempt, error: SystemExit) -> Outcome:
     return _ended(attempt, Reason.FAILED, f"{message}: {str(code).strip():.200}", exit_code=1, error=error)
 
 
+def is_debugger_left(error: BaseException) -> bool:
+    """Is it `bdb.BdbQuit`? That module is not imported for this."""
+    return type(error).__name__ == "BdbQuit"
+
+
 def _left_debugger(attempt: Attempt, error: BaseException) -> Outcome:
     """Also a `breakpoint()` where nobody can type ends like this."""
-    if _can_type():
+    if can_type():
         return _ended(attempt, Reason.FAILED, "the debugger was left", exit_code=1, error=error)
     _print_trace(error)
     message = "breakpoint() has no terminal here: use orch run --in-process, or orch debug for this job alone"
     return _ended(attempt, Reason.FAILED, message, exit_code=1, error=error)
 
 
-def _can_type() -> bool:
+def can_type() -> bool:
+    """Is there a stdin, for whoever sits at a debugger? Workers and planners have an empty one."""
     try:
         return not os.path.samestat(os.fstat(0), os.stat(os.devnull))
     except OSError:  # stdin is closed

@@ -22,7 +22,7 @@ from orch.environment import inherited, unpacked
 from orch.errors import OrchError, WorkflowError
 from orch.work.assemble import result
 from orch.work.context import Context, Who
-from orch.work.execute import call_function
+from orch.work.execute import call_function, can_type, is_debugger_left
 from orch.work.framing import HEADER, Answer, Describe, Described, Load, Made, MakePlan, Request, Trouble, encode
 from orch.work.guard import set_busy
 from orch.work.loader import LoadedWorkflow, load
@@ -156,6 +156,13 @@ def _called(function: Callable[..., Any], name: str, args: tuple[Any, ...], kwar
     except SystemExit as error:
         raise WorkflowError(f"workflow {name} called sys.exit({error.code}) instead of returning") from error
     except BaseException as error:  # user code may raise anything
+        if is_debugger_left(error):
+            why = (
+                "the debugger was left"
+                if can_type()
+                else "breakpoint() has no terminal here: use orch run --in-process"
+            )
+            raise WorkflowError(f"workflow {name}: {why}") from None
         raise WorkflowError(f"workflow {name} failed:\n{short_trace(error)}") from error
 
 
