@@ -71,7 +71,7 @@ def test_what_a_job_is_tried_again_after(given: Any, expected: list[str]) -> Non
     assert list(record(no_retry_on=given).retry.never) == expected
 
 
-@pytest.mark.parametrize("given", [True, 1.5, int, "(", "", "FINISHED", re.compile(b"x"), [[1]]])
+@pytest.mark.parametrize("given", [True, 1.5, int, "(", "", "FINISHED", re.compile(b"x"), [[1]], "(a+)+$"])
 def test_what_it_cannot_be_tried_again_after(given: Any) -> None:
     with pytest.raises(UserError, match="job job: retry_on="):
         record(retry_on=given)

@@ -108,7 +108,15 @@ def test_extras() -> None:
         ("orch.bus", ("orch.bus",)),
         (
             "orch.state",
-            ("orch.state", "orch.bus", "orch.attempt", "orch.errors", "orch.results", "orch.adapters.contract"),
+            (
+                "orch.state",
+                "orch.bus",
+                "orch.attempt",
+                "orch.errors",
+                "orch.results",
+                "orch.patterns",
+                "orch.adapters.contract",
+            ),
         ),
         ("orch.store", ("orch.store", "orch.bus", "orch.errors", "orch.sizes")),
     ],

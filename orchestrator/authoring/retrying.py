@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orch.attempt import Reason
+from orch.patterns import problem
 
 _FACTOR = 2.0
 _FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x", re.ASCII: "a"}
@@ -45,7 +46,10 @@ def _pattern(given: str | re.Pattern[Any]) -> str:
     if not isinstance(pattern.pattern, str) or not pattern.pattern:
         raise ValueError("a pattern for messages is a text that is not empty")
     flags = "".join(letter for flag, letter in _FLAGS.items() if pattern.flags & flag)
-    return f"(?{flags}){pattern.pattern}" if flags and isinstance(given, re.Pattern) else pattern.pattern
+    text = f"(?{flags}){pattern.pattern}" if flags and isinstance(given, re.Pattern) else pattern.pattern
+    if trouble := problem(text):
+        raise ValueError(f"this pattern for messages cannot be used: {trouble}")
+    return text
 
 
 def _position(error: re.error) -> str:

@@ -23,12 +23,12 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import re
 
 import msgspec
 
 from orch.attempt import Outcome, Reason
 from orch.bus.events import Resources
+from orch.patterns import found
 from orch.state.law import JobState
 from orch.state.model import Job
 
@@ -107,7 +107,7 @@ def matches(token: str, outcome: Outcome) -> bool:
         return outcome.reason == what
     if kind == "error":
         return any(name in (what, f"builtins.{what}") for name in outcome.errors)
-    return kind == "message" and re.search(what, outcome.message) is not None
+    return kind == "message" and found(what, outcome.message)
 
 
 def back_off(job: Job, before: int, rules: Rules) -> float:
