@@ -226,6 +226,11 @@ def test_options(arguments: str, expected: dict[str, Any]) -> None:
         ("--clean sometimes", "--clean: invalid choice: 'sometimes' (choose from always, on-success, on-error, never)"),
         ("--no-chainin", "orch x has no option --no-chainin (did you mean --no-chaining?)"),
         ("--retry-backoff soon", "--retry-backoff: 'soon' is not a duration"),
+        (f"--max-jobs {10**30}", "--max-jobs: that is too much: it can be 2147483647 at most, or unlimited"),
+        (f"--max-local-jobs {2**31}", "--max-local-jobs: that is too much"),
+        (f"--retries {10**23}", "--retries: that is too much: it can be 2147483647 at most"),
+        (f"--max-lost {10**30}", "--max-lost: that is too much"),
+        ("--max-cores 1e300", "--max-cores/--cores: that is too much"),
     ],
 )
 def test_options_that_cannot_be_read(arguments: str, message: str) -> None:

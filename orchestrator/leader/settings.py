@@ -16,6 +16,9 @@ from orch.sizes import parse_duration, parse_size
 from orch.state import decide as state_limits
 from orch.state.policy import Rules
 
+MOST = 2**31 - 1
+"""What numbers and cores may come to: more is a mistake, and beyond 64 bits there is no room for it in the log."""
+
 UNLIMITED = "unlimited"
 WHEN = ("always", "on-success", "on-error", "never")
 CACHED = ("marked", "all", "off")
@@ -225,15 +228,25 @@ def from_log(data: dict[str, Any]) -> Settings:
 
 def count(value: object) -> int:
     """A whole number from 0 on."""
-    return int(_number(value, int, lambda number: number >= 0, "a whole number from 0 on"))
+    return _whole(value, 0)
 
 
 def _amount(value: object) -> float:
-    return _number(value, float, lambda number: 0 < number < math.inf, "a number above 0")
+    return _at_most(_number(value, float, lambda number: 0 < number < math.inf, "a number above 0"))
 
 
 def _some(value: object) -> int:
-    return int(_number(value, int, lambda number: number >= 1, "a whole number from 1 on"))
+    return _whole(value, 1)
+
+
+def _whole(value: object, least: int) -> int:
+    return int(_at_most(_number(value, int, lambda number: number >= least, f"a whole number from {least} on")))
+
+
+def _at_most(number: float) -> float:
+    if number > MOST:
+        raise ValueError(f"that is too much: it can be {MOST} at most")
+    return number
 
 
 def _size(value: Any) -> int:
