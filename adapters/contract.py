@@ -68,6 +68,7 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     `accelerators`: the devices that there are. `chains`: attempts with `after` are understood.
     `elastic`: what is queued may get room that is not counted here (a batch system with other users, mostly).
     `beyond`: what there would be if the run had no limits of its own; None: the same.
+    `trouble`: why the devices of `accelerators` may not be all that there are, for people.
     """
 
     cores: float
@@ -78,6 +79,7 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     chains: bool = False
     elastic: bool = False
     beyond: Capacity | None = None
+    trouble: str = ""
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -177,7 +179,7 @@ def fits(wanted: Resources, capacity: Capacity) -> str:
     if wanted.disk > capacity.disk:
         short.append(f"disk: {_sizes(wanted.disk, capacity.disk)}")
     if wanted.accelerators and (lacking := devices.lacking(capacity.accelerators, wanted.accelerators)):
-        short.append(f"accelerators: {lacking}")
+        short.append(f"accelerators: {lacking}" + (f" ({capacity.trouble})" if capacity.trouble else ""))
     return "; ".join(short)
 
 

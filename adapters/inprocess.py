@@ -167,7 +167,8 @@ class InProcessSession:
             memory=min(totals.memory, info.memory or totals.memory),
             disk=min(totals.disk, info.disk or totals.disk),
             accelerators=devices,
-            beyond=Capacity(totals.cores, totals.memory, totals.disk, accelerators=devices),
+            beyond=Capacity(totals.cores, totals.memory, totals.disk, accelerators=devices, trouble=totals.trouble),
+            trouble=totals.trouble,
         )
 
     async def describe(self, key: str) -> str:

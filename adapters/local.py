@@ -125,6 +125,7 @@ class LocalSession:
             accelerators=found.accelerators,
             chains=True,
             beyond=found.beyond,
+            trouble=found.beyond.trouble if found.beyond else "",
         )
 
     async def describe(self, key: str) -> str:

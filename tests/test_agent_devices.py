@@ -30,9 +30,21 @@ def test_what_a_site_says_is_read_and_written(text: str) -> None:
     assert discover({devices.SAID: text}) == parse(text)
 
 
-@pytest.mark.parametrize("text", ["gpu", "=0", ";;", "gpu=", "gpu=,", ":x=1"])
-def test_what_cannot_be_understood_is_not_there(text: str) -> None:
-    assert parse(text) == ()
+@pytest.mark.parametrize(
+    ("text", "long"),
+    [("gpu", "gpu=0"), ("gpu:2", "gpu=0,1"), ("gpu:amd", "gpu:amd=0"), ("gpu:amd:2; fpga", "gpu:amd=0,1;fpga=0"),
+     (";;", ""), ("gpu=", ""), (" gpu = 0 , 1 ;", "gpu=0,1")],
+)  # fmt: skip
+def test_short_forms(text: str, long: str) -> None:
+    assert said(parse(text)) == long
+
+
+@pytest.mark.parametrize(
+    "text", ["=0", "gpu=,", ":x=1", "gpu*2", "gpu:0", "gpu:2=0", "gpu 0", "gpu=0,0", "gpu=0;gpu:amd=0", "0,1"]
+)
+def test_what_is_not_understood_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^ORCH_ACCELERATORS='.*' is not understood: .*"):
+        parse(text)
 
 
 @pytest.mark.parametrize("visible", [None, "", "0", "GPU-bbbb", "1,0"])
@@ -103,6 +115,21 @@ def test_the_others_are_hidden() -> None:
     seen = mask(amd, amd[1:])
     assert (seen["ROCR_VISIBLE_DEVICES"], seen["HIP_VISIBLE_DEVICES"]) == ("1,2", "0,1")
     assert seen["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+async def test_what_was_not_understood_is_told_to_who_asks_for_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(devices.SAID, "gpu=0,0")
+    lab = Lab(tmp_path)
+    try:
+        view = await lab.open()
+        words = "wanted 1 gpu, available none (ORCH_ACCELERATORS='gpu=0,0' is not understood: gpu 0 is named twice)"
+        wanted = (Accelerator("gpu"),)
+        assert words in fits(Resources(accelerators=wanted), view.session.capacity())
+        assert words in (await view.run_one(view.shell("true", accelerators=wanted))).message
+    finally:
+        await lab.close()
 
 
 # Through the agent -----------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class Admission:
             memory=min(totals.memory, info.memory or totals.memory),
             disk=min(totals.disk, info.disk or totals.disk),
             devices=totals.devices,
+            trouble=totals.trouble,
         )
 
     # Queues ---------------------------------------------------------------------------------------------------
@@ -339,7 +340,8 @@ def _asked(shape: Shape) -> Resources:
 
 
 def _capacity(totals: Totals) -> Capacity:
-    return Capacity(totals.cores, totals.memory, totals.disk, accelerators=counted(totals.devices))
+    devices = counted(totals.devices)
+    return Capacity(totals.cores, totals.memory, totals.disk, accelerators=devices, trouble=totals.trouble)
 
 
 def _wanted(wanted: int, free: int, of: int) -> str:

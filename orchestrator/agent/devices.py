@@ -1,6 +1,7 @@
 """Accelerators: which there are on this host, who gets which, and how the others are hidden from an attempt.
 
-A site says what there is by `ORCH_ACCELERATORS` ("gpu=0,1;fpga=0", "gpu:nvidia-tesla-k80=0,1"; empty: nothing). Else
+A site says what there is by `ORCH_ACCELERATORS` ("gpu=0,1;fpga=0", "gpu:nvidia-tesla-k80=0,1"; in short "gpu" for
+gpu=0, "gpu:2" for gpu=0,1 and "gpu:nvidia-tesla-k80:2" for those of a model; empty: nothing). Else
 `nvidia-smi -L` is asked, then the device files are looked at. Of GPUs, `CUDA_VISIBLE_DEVICES` in the agent's own
 environment (as a batch system sets it) leaves only those that it names.
 """
@@ -24,6 +25,10 @@ PATIENCE = 10.0
 """Seconds that `nvidia-smi` may take."""
 
 _NVIDIA = re.compile(r"GPU (\d+): (.+?) \(UUID: (\S+)\)")
+_PART = re.compile(
+    r"(?P<kind>[a-zA-Z][\w.+-]*)(:(?P<model>[a-zA-Z][\w.+-]*))?"
+    r"(\s*=\s*(?P<ids>([^:=;,\s]+(\s*,\s*[^:=;,\s]+)*)?)|(:(?P<count>[1-9]\d{0,2}))?)"
+)
 _TOPOLOGY = "/sys/class/kfd/kfd/topology/nodes"
 
 
@@ -126,7 +131,7 @@ def said(devices: Iterable[Device]) -> str:
 
 
 def discover(environment: Mapping[str, str]) -> tuple[Device, ...]:
-    """The devices of this host that this process may use."""
+    """The devices of this host that this process may use. Raises `ValueError` as `parse` does."""
     if SAID in environment:
         return parse(environment[SAID])
     found = _asked_nvidia() or _nvidia_files() or _amd()
@@ -138,13 +143,23 @@ def discover(environment: Mapping[str, str]) -> tuple[Device, ...]:
 
 
 def parse(text: str) -> tuple[Device, ...]:
-    """The reverse of `said`. What cannot be understood counts as not there."""
-    found = []
-    for part in text.split(";"):
-        name, _, ids = part.partition("=")
-        kind, _, model = name.strip().partition(":")
-        found += [Device(kind, each.strip(), model) for each in ids.split(",") if kind and each.strip()]
-    return tuple(dict.fromkeys(found))
+    """The reverse of `said`; knows the short forms, too. Raises `ValueError` that names what is not understood."""
+    found: dict[tuple[str, str], Device] = {}
+    for part in filter(str.strip, text.split(";")):
+        for device in _parsed(part.strip(), text):
+            if found.setdefault((device.kind, device.id), device) is not device:
+                raise ValueError(f"{SAID}={text!r} is not understood: {device.kind} {device.id} is named twice")
+    return tuple(found.values())
+
+
+def _parsed(part: str, text: str) -> list[Device]:
+    match = _PART.fullmatch(part)
+    if match is None:
+        forms = "gpu=0,1, gpu:MODEL=0,1, gpu or gpu:2, with ; between them"
+        raise ValueError(f"{SAID}={text!r} is not understood: {part!r} is none of {forms}")
+    kind, model, ids, count = match["kind"], match["model"] or "", match["ids"], match["count"]
+    names = map(str, range(int(count or 1))) if ids is None else filter(None, map(str.strip, ids.split(",")))
+    return [Device(kind, name, model) for name in names]
 
 
 def _asked_nvidia() -> tuple[Device, ...]:

@@ -11,22 +11,28 @@ from orch.agent.devices import Device, discover
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Memory and disk in bytes."""
+    """Memory and disk in bytes. `trouble`: why there may be more devices than are known, for people."""
 
     cores: float
     memory: int
     disk: int
     devices: tuple[Device, ...] = ()
+    trouble: str = ""
 
 
 def host_totals(work_dir: str) -> Totals:
     """The cores that this process may use, physical memory or the cgroup's, the free space below, and devices."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        devices, trouble = discover(os.environ), ""
+    except ValueError as error:
+        devices, trouble = (), str(error)
     return Totals(
         cores=float(len(os.sched_getaffinity(0))),
         memory=min([memory, *_cgroup_limits()]),
         disk=shutil.disk_usage(work_dir).free,
-        devices=discover(os.environ),
+        devices=devices,
+        trouble=trouble,
     )
 
 
