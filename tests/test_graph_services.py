@@ -104,7 +104,7 @@ def test_options_that_a_service_cannot_have(options: dict[str, Any], message: st
 def test_a_bad_interval_is_a_size_error_underneath() -> None:
     with pytest.raises(UserError) as raised:
         Database(check_interval=-1)
-    assert isinstance(raised.value.__cause__, SizeError)
+    assert isinstance(raised.value.__context__, SizeError)
 
 
 def test_a_service_says_how_it_starts() -> None:

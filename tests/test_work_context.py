@@ -296,3 +296,16 @@ def test_a_file_that_vanished_is_not_the_job_s_fault(world: World) -> None:
     outcome = world.outcome(call(lambda: orch.context().open(gone)))
     assert outcome.reason == Reason.ERROR
     assert issubclass(NoSuchFile, orch.SystemTrouble)
+
+
+def test_a_note_that_cannot_be_written_is_told_once(world: World) -> None:
+    def annotate() -> str:
+        try:
+            orch.context().annotate("x", object())
+        except JobError as error:
+            return short_trace(error)
+        return ""
+
+    shown = world.value(call(annotate))
+    assert "annotate: the value of 'x' cannot be written as JSON" in shown
+    assert "direct cause" not in shown
