@@ -424,3 +424,28 @@ def test_a_stream_of_small_ones_does_not_starve_a_large_one(
 def _is_next(task: Task) -> bool:
     """Is it the oldest of its run that waits?"""
     return all(queue[0].queued_at >= task.queued_at for queue in task.run.queues.values())
+
+
+def test_other_runs_that_hold_the_host_are_named() -> None:
+    desk = Desk(cores=4, memory=10 << 30, devices=GPUS[:1])
+    gpu = (Accelerator("gpu"),)
+    for run, cores in (("a", 1), ("b", 1), ("b", 1), ("c", 0.5), ("d", 0.25)):
+        desk.ask(run, cores, memory=1 << 30, accelerators=gpu if run == "a" else ())
+    desk.ask("mine", 0.25)
+    waits = desk.ask("mine", 2)
+    assert len(desk.let_in()) == 6
+    said = desk.admission.waits_for(waits.run, waits.shape)
+    assert said == (
+        "cores: 2 wanted, 0 of 4 free; run b holds 2 cores, 2 GiB of memory; run a holds 1 cores, 1 GiB of memory, "
+        "1 gpu nvidia-tesla-k80; run c holds 0.5 cores, 1 GiB of memory; 1 more runs hold some"
+    )
+
+
+def test_other_runs_are_not_to_blame_for_a_limit_of_its_own() -> None:
+    desk = Desk(cores=4)
+    desk.limit("mine", cores=1)
+    desk.ask("other")
+    desk.ask("mine")
+    waits = desk.ask("mine")
+    desk.let_in()
+    assert desk.admission.waits_for(waits.run, waits.shape) == "cores: 1 wanted, 0 of 1 free"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from orch.adapters.contract import Capacity, fits
 from orch.agent.devices import Device, choose, counted, shown
@@ -24,6 +24,9 @@ from orch.bus.events import Resources
 from orch.sizes import format_size
 
 PATIENCE = 30.0
+MOST_HOLDERS = 3
+"""Other runs that are named to who waits for room."""
+
 _TINY = 1e-9
 
 
@@ -277,7 +280,24 @@ class Admission:
         if shape.accelerators and choose(self.free, shape.accelerators) is None:
             there = f"{shown(counted(self.free))} of {shown(counted(self.totals.devices))} free"
             found.append(f"accelerators: {shown(shape.accelerators)} wanted, {there}")
-        return "; ".join(found)
+        return "; ".join([*found, *(() if self._fits_host(shape) else self._holders(run))])
+
+    def _holders(self, run: Run) -> Iterator[str]:
+        """What other runs hold, those with the most cores first: for people, the first few."""
+        tasks: dict[str, list[Task]] = {}
+        for task in self._ends:
+            if task.run is not run:
+                tasks.setdefault(task.run.name, []).append(task)
+        held = sorted(tasks.items(), key=lambda item: -sum(task.shape.cores for task in item[1]))
+        for name, own in held[:MOST_HOLDERS]:
+            cores = sum(task.shape.cores for task in own)
+            sizes = (("memory", sum(t.shape.memory for t in own)), ("disk", sum(t.shape.disk for t in own)))
+            parts = [f"{cores:g} cores", *(f"{format_size(size)} of {what}" for what, size in sizes if size)]
+            devices = [device for task in own for device in task.devices]
+            parts += [shown(counted(devices))] if devices else []
+            yield f"run {name} holds {', '.join(parts)}"
+        if len(held) > MOST_HOLDERS:
+            yield f"{len(held) - MOST_HOLDERS} more runs hold some"
 
     # Promises -------------------------------------------------------------------------------------------------
 
