@@ -51,19 +51,20 @@ def parse_size(size: str | float) -> int:
     else:
         count = _number(size, "size", _SIZES_ARE)
     if count > LARGEST:
-        raise SizeError(f"{size!r} is too large: the largest size is {format_size(LARGEST)}")
+        raise SizeError(f"{_shown(size)} is too large: the largest size is {format_size(LARGEST)}")
     return math.ceil(count)
 
 
 def parse_duration(duration: str | float) -> float:
     """Seconds. Raises `SizeError` that says what was given and what is accepted."""
     if not isinstance(duration, str):
-        return float(_number(duration, "duration", _DURATIONS_ARE))
-    seconds = _plain(duration)
-    if seconds is None:
-        seconds = _parts(duration)
+        seconds: float | None = float(_number(duration, "duration", _DURATIONS_ARE))
+    else:
+        seconds = _plain(duration)
+        if seconds is None:
+            seconds = _parts(duration)
     if seconds is None or not math.isfinite(seconds):
-        raise SizeError(f"{duration!r} is not a duration: {_DURATIONS_ARE}")
+        raise SizeError(f"{_shown(duration)} is not a duration: {_DURATIONS_ARE}")
     return seconds
 
 
@@ -96,9 +97,16 @@ def format_duration(seconds: float) -> str:
 
 def _number(value: object, what: str, accepted: str) -> Decimal:
     """`value` if it is a finite number, not negative, and not a bool (which Python counts as a number)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise SizeError(f"{value!r:.80} is not a {what}: {accepted}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise SizeError(f"{_shown(value)} is not a {what}: {accepted}")
     return Decimal(value)
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value) if isinstance(value, str) else f"{value!r:.80}"
+    except ValueError:  # Python does not write numbers of more than some thousand digits
+        return "a number with thousands of digits"
 
 
 def _plain(text: str) -> float | None:

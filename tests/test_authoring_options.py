@@ -224,3 +224,29 @@ def test_what_a_name_is_instead_of_a_text() -> None:
         record(name=named("a"))
     with pytest.raises(UserError, match="name=3: this must be a text, and not a value of type int"):
         record(name=3)
+
+
+@pytest.mark.parametrize("huge", [10**30, 10**400, 10**5000], ids=["30", "400", "5000"])
+def test_numbers_that_no_log_can_hold(huge: int) -> None:
+    for option in ("priority", "retries", "accelerators", "cores", "memory", "disk", "memory_escalation"):
+        with pytest.raises(UserError, match=f"job job: {option}="):
+            record(**{option: huge})
+    with pytest.raises(UserError, match="a factor from 1 to 1000"):
+        record(memory_escalation=1e308)
+    assert record(priority=-(2**31) + 1, retries=2**31 - 1).retries == 2**31 - 1
+    if huge > 10**308:
+        with pytest.raises(UserError, match=r"job job: walltime=.* is not a duration"):
+            record(walltime=huge)
+
+
+def test_texts_that_no_log_can_hold() -> None:
+    for option, value in {
+        "name": "\ud800",
+        "version": "a\ud800",
+        "accelerators": {"kind": "\ud800"},
+        "retry_on": "\ud800",
+    }.items():
+        with pytest.raises(UserError, match=f"job job: {option}=.* lone surrogates"):
+            record(**{option: value})
+    with pytest.raises(UserError, match=r"job job: accelerators=.* lone surrogates"):
+        record(accelerators="\ud800:2")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,6 +82,20 @@ def test_logs_and_annotations(world: World) -> None:
         Note(key, "log", "tool", "three!", "info"),
         Note(key, "log", "tool", "unfinished", "info"),
     ]
+
+
+def test_what_no_log_can_hold_is_said_as_text(world: World) -> None:
+    def speak() -> None:
+        here = orch.context()
+        here.log("a\ud800b")
+        with here.log_stream("s\ud800") as stream:
+            stream.write("\ud801\n")
+        here.annotate("n\ud800", [10**25])
+
+    world.value(call(speak))
+    said = [(note.name, note.value) for note in world.notes]
+    assert said == [("", "a\\ud800b"), ("s\\ud800", "\\ud801"), ("n\\ud800", f"[{10**25}]")]
+    assert msgspec.msgpack.encode(world.notes)
 
 
 def test_what_cannot_be_said(world: World) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from orch.authoring.options import at_most, encodable
 from orch.bus.events import Accelerator
 
 KINDS = frozenset({"gpu", "fpga", "tpu", "npu"})
@@ -26,7 +27,11 @@ def parse_accelerators(given: Any) -> tuple[Accelerator, ...]:
     for item in given if isinstance(given, list | tuple) else [given]:
         one = _one(item)
         counts[one.kind, one.model] = counts.get((one.kind, one.model), 0) + one.count
-    return tuple(Accelerator(kind, count, model) for (kind, model), count in counts.items() if count)
+    return tuple(
+        Accelerator(encodable(kind), at_most(count), encodable(model))
+        for (kind, model), count in counts.items()
+        if count
+    )
 
 
 def _one(given: Any) -> Accelerator:

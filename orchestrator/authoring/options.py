@@ -9,11 +9,15 @@ from typing import Any, NamedTuple, TypedDict
 import msgspec
 
 from orch.bus.events import Resources, Retry
+from orch.bus.jsonable import clean_text
 from orch.errors import UserError
 from orch.sizes import parse_duration, parse_size
 
 UNSET_RETRIES = -1
 """The run's default (`--retries`) holds."""
+
+MOST = 2**31 - 1
+"""What numbers may come to: beyond 64 bits there is no room for them in a log."""
 
 
 class JobOptions(TypedDict, total=False):
@@ -102,7 +106,14 @@ def _parsed(owner: str, name: str, option: _Option, value: Any) -> Any:
     try:
         return option.parse(value)
     except ValueError as error:
-        raise UserError(f"{owner}: {name}={value!r:.200}: {error}") from None  # the message says it all
+        raise UserError(f"{owner}: {name}={_shown(value)}: {error}") from None  # the message says it all
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.200}"
+    except ValueError:  # Python does not write numbers of more than some thousand digits
+        return "…"
 
 
 def parse_resource(option: str, value: Any) -> Any:
@@ -125,9 +136,23 @@ def depends(value: Any) -> bool:
 
 
 def _cores(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError("cores must be a number above 0, such as 1, 4 or 0.5")
-    return float(value)
+    return float(at_most(value))
+
+
+def at_most(number: Any) -> Any:
+    """The number, if there is room for it in a log. Raises `ValueError`."""
+    if not -MOST <= number <= MOST:
+        raise ValueError(f"that is too much: it can be {MOST} at most")
+    return number
+
+
+def encodable(text: str) -> str:
+    """The text, if it can be written down. Raises `ValueError`."""
+    if clean_text(text) != text:
+        raise ValueError("this text has lone surrogates, which cannot be written as UTF-8")
+    return text
 
 
 def _accelerators(value: Any) -> Any:
@@ -157,13 +182,13 @@ def _walltime_escalation(value: Any) -> Any:
 def _retries(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError("retries must be a whole number, 0 or more")
-    return value
+    return int(at_most(value))
 
 
 def _priority(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("priority must be a whole number; jobs with a higher one start earlier")  # noqa: TRY004 - as _flag
-    return value
+    return int(at_most(value))
 
 
 def _flag(value: Any) -> bool:
@@ -177,7 +202,7 @@ def _text(value: Any) -> str:
         raise ValueError(f"this must be a text, and not {_what(value)}")  # noqa: TRY004 - as above
     if not value.strip():
         raise ValueError("this must be a text that is not empty")
-    return " ".join(value.split())
+    return encodable(" ".join(value.split()))
 
 
 def _what(value: Any) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from typing import Any
 
 from orch.attempt import Reason
+from orch.authoring.options import encodable
 from orch.patterns import problem
 
 _FACTOR = 2.0
+_LARGEST = 1000
 _FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x", re.ASCII: "a"}
 
 
@@ -29,7 +30,7 @@ def _token(given: Any) -> str:
     if isinstance(given, int) and not isinstance(given, bool):
         return f"exit:{given}"
     if isinstance(given, str | re.Pattern):
-        return f"message:{_pattern(given)}"
+        return f"message:{encodable(_pattern(given))}"
     raise ValueError(
         f"{given!r:.80} is none of: an exit code, a reason such as MEMLIMIT, an exception class, a pattern for messages"
     )
@@ -63,8 +64,9 @@ def escalation(parse_cap: Callable[[Any], Any]) -> Callable[[Any], tuple[float, 
         if isinstance(given, bool):
             return (_FACTOR if given else 1.0), parse_cap(0)
         factor, cap = given if isinstance(given, list | tuple) and len(given) == 2 else (given, 0)
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not math.isfinite(factor) or factor < 1:
-            raise ValueError('give False, a factor of at least 1, or a factor and a cap, such as (2, "64 GiB")')
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= _LARGEST:
+            accepted = f"a factor from 1 to {_LARGEST}"
+            raise ValueError(f'give False, {accepted}, or a factor and a cap, such as (2, "64 GiB")')
         return float(factor), parse_cap(cap)
 
     return parse

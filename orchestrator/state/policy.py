@@ -43,6 +43,9 @@ FACTOR = 3.0
 LONGEST_WAIT = 3600.0
 """Seconds."""
 
+LONGEST_TIME = 2.0**31
+"""Seconds: what a wall time is raised to at most."""
+
 
 class Rules(msgspec.Struct, frozen=True):
     """What holds for jobs that do not say, and for the whole run.
@@ -139,7 +142,7 @@ def _raised(job: Job, reason: Reason, rules: Rules) -> Resources | None:
             asked, memory=max(asked.memory, int(min(asked.memory * retry.memory_factor, cap)))
         )
     if reason is Reason.MAXJOBDURATION and asked.walltime and retry.time_factor > 1:
-        longest = retry.time_cap or float("inf")
+        longest = retry.time_cap or LONGEST_TIME
         return msgspec.structs.replace(
             asked, walltime=max(asked.walltime, min(asked.walltime * retry.time_factor, longest))
         )

@@ -16,6 +16,7 @@ import msgspec
 
 from orch.attempt import Note, Place
 from orch.bus.events import INLINE_LIMIT, Blob, Resources, StoredFile
+from orch.bus.jsonable import clean_text, jsonable
 from orch.errors import JobError, StoreError, UserError
 from orch.files import DirRef, FileRef
 from orch.store.layout import files_dir, value_file
@@ -293,11 +294,14 @@ class Context:
         """A line in the run's log. `level`: debug, info, warning, error, critical."""
         if level not in LEVELS:
             raise JobError(f"log: {level!r} is not a level; there are {', '.join(LEVELS)}")
-        self._emit(Note(key=self.who.key, kind="log", value=str(text), level=level))
+        self._emit(Note(key=self.who.key, kind="log", value=clean_text(str(text)), level=level))
 
     def log_stream(self, name: str) -> io.TextIOBase:
         """A text stream to write to; each of its lines goes into the run's log, under `name`."""
-        return LogStream(lambda line: self._emit(Note(self.who.key, "log", name=name, value=line, level="info")))
+        name = clean_text(name)
+        return LogStream(
+            lambda line: self._emit(Note(self.who.key, "log", name=name, value=clean_text(line), level="info"))
+        )
 
     def say_up(self, credentials: bytes) -> None:
         """Of a service: it is up, and this is the pickle of what its `start` has returned."""
@@ -306,10 +310,10 @@ class Context:
     def annotate(self, name: str, value: Any) -> None:
         """Say something about this job that `status` shows. `value`: what JSON can hold. The last one counts."""
         try:
-            plain = msgspec.json.decode(msgspec.json.encode(value))
-        except (TypeError, ValueError) as error:
+            plain = jsonable(msgspec.json.decode(msgspec.json.encode(value)))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise JobError(f"annotate: the value of {name!r} cannot be written as JSON: {error}") from None
-        self._emit(Note(self.who.key, "annotate", name=str(name), value=plain))
+        self._emit(Note(self.who.key, "annotate", name=clean_text(str(name)), value=plain))
 
 
 def _checked_keep(what: str, keep: str | None) -> str:
