@@ -133,7 +133,7 @@ def test_a_service_has_nothing_that_belongs_to_it(name: str) -> None:
 
 
 def test_a_service_is_no_child_and_no_value() -> None:
-    with pytest.raises(UserError, match="^add_child: Server is a service: it is added with add_service$"):
+    with pytest.raises(UserError, match=r"^add_child: Server is a service: it is added with add_service$"):
         f().add_child(Server())
     with pytest.raises(WorkflowError) as caught:
         gather(f(Server()))
