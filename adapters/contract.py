@@ -169,8 +169,11 @@ class Adapter(Protocol):
         """End what this object started in this process (never live attempts)."""
 
 
-def fits(wanted: Resources, capacity: Capacity) -> str:
-    """Empty if `wanted` can ever be given by `capacity`, else what is short, for a message to the user."""
+def fits(wanted: Resources, capacity: Capacity, held: Sequence[Accelerator] = ()) -> str:
+    """Empty if `wanted` can ever be given by `capacity`, else what is short, for a message to the user.
+
+    `held`: of the accelerators, those that others have and keep.
+    """
     short = []
     if wanted.cores > capacity.cores:
         short.append(f"cores: wanted {wanted.cores:g}, available {capacity.cores:g}")
@@ -178,7 +181,7 @@ def fits(wanted: Resources, capacity: Capacity) -> str:
         short.append(f"memory: {_sizes(wanted.memory, capacity.memory)}")
     if wanted.disk > capacity.disk:
         short.append(f"disk: {_sizes(wanted.disk, capacity.disk)}")
-    if wanted.accelerators and (lacking := devices.lacking(capacity.accelerators, wanted.accelerators)):
+    if wanted.accelerators and (lacking := devices.lacking(capacity.accelerators, wanted.accelerators, held)):
         short.append(f"accelerators: {lacking}" + (f" ({capacity.trouble})" if capacity.trouble else ""))
     return "; ".join(short)
 

@@ -45,7 +45,7 @@ GPU = Accelerator("gpu", 1)
         (
             Resources(accelerators=(GPU,)),
             Resources(accelerators=(GPU, GPU)),
-            "accelerators: wanted 1 gpu, 1 gpu, 1 gpu, available 2 gpu k80",
+            "accelerators: wanted 2 gpu, available 2 gpu k80, of which services hold 1 gpu",
         ),
     ],
 )

@@ -78,19 +78,26 @@ def counted(devices: Iterable[Device]) -> tuple[Accelerator, ...]:
     return tuple(Accelerator(kind, count, model) for (kind, model), count in sorted(found.items()))
 
 
-def lacking(there: Sequence[Accelerator], wanted: Sequence[Accelerator]) -> str:
-    """For people: what cannot be given out of `there`; empty if all of it can."""
+def lacking(there: Sequence[Accelerator], wanted: Sequence[Accelerator], held: Sequence[Accelerator] = ()) -> str:
+    """For people: what cannot be given out of `there`, of which others have `held`; empty if all of it can."""
     single = [
         Device(each.kind, str(number), each.model, str(position))
         for position, each in enumerate(there)
         for number in range(each.count)
     ]
-    return "" if choose(single, wanted) is not None else f"wanted {shown(wanted)}, available {shown(there)}"
+    if choose(single, [*wanted, *held]) is not None:
+        return ""
+    taken = f", of which services hold {shown(held)}" if held else ""
+    return f"wanted {shown(wanted)}, available {shown(there)}{taken}"
 
 
 def shown(accelerators: Iterable[Accelerator]) -> str:
     """For people: "2 gpu nvidia-tesla-k80, 1 fpga", or "none"."""
-    return ", ".join(f"{each.count} {each.kind} {each.model}".strip() for each in accelerators) or "none"
+    counts: dict[str, int] = {}
+    for each in accelerators:
+        name = f"{each.kind} {each.model}".strip()
+        counts[name] = counts.get(name, 0) + each.count
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
 # How the others are hidden --------------------------------------------------------------------------------------------

@@ -69,11 +69,7 @@ def _left(running: list[Job], capacity: Capacity) -> Capacity:
 
 def _lacks(row: Job, running: list[Job], left: Capacity) -> str:
     """What there is not enough of for a job beside the running services; devices are wanted together with theirs."""
-    wanted = row.resources
-    if wanted.accelerators:
-        held = (each for service in running for each in service.resources.accelerators)
-        wanted = msgspec.structs.replace(wanted, accelerators=(*wanted.accelerators, *held))
-    return fits(wanted, left)
+    return fits(row.resources, left, [each for service in running for each in service.resources.accelerators])
 
 
 def _short(wanting: Job, running: list[Job], capacity: Capacity, limits: Limits, state: State) -> str:
