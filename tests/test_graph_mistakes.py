@@ -231,6 +231,10 @@ def can_finish(jobs: list[NewJob]) -> bool:
     def served(number: int) -> bool:
         return all(other in ran for other, new in enumerate(jobs) if new.serves == number)
 
+    def users(number: int) -> set[int]:
+        """Who takes the credentials of its services, wherever that is: they stay up until then."""
+        return {user for user, new in enumerate(jobs) if any(jobs[need].serves == number for need in new.needs)}
+
     def may_run(number: int) -> bool:
         new = jobs[number]
         if new.serves is not None:
@@ -242,7 +246,9 @@ def can_finish(jobs: list[NewJob]) -> bool:
         ran |= {n for n in everyone if n != MAKER and may_run(n) and all(need in ran for need in jobs[n].needs)}
         children = {n: [c for c, new in enumerate(jobs) if new.serves is None and n in places[c]] for n in everyone}
         over |= {n for n in ran if served(n) and all(child in done for child in children[n])}
-        done |= {n for n in over if all(f in done for f, new in enumerate(jobs) if n in new.follows)}
+        done |= {
+            n for n in over if users(n) <= ran and all(f in done for f, new in enumerate(jobs) if n in new.follows)
+        }
     return len(ran) == len(jobs) + 1
 
 
