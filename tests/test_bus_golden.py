@@ -26,6 +26,7 @@ FILES = [
     ev.StoredFile(path="runs/r1/files/000/7.1/0/a.bam", size=3, digest="sha256:ab"),
     ev.StoredFile(path="runs/r1/files/000/7.1/1/out", size=9, directory=True),
 ]
+ENVELOPE = {"seq", "time", "epoch", "group"}
 END = ev.Predecessor(segment="000001.events.jsonl", seq=41, length=9876, crc="0badcafe")
 
 EXAMPLES: list[ev.Event] = [
@@ -130,16 +131,82 @@ EXAMPLES: list[ev.Event] = [
 ]
 
 
-def lines_of(name: str) -> list[bytes]:
+RESOURCES = ev.Resources(
+    cores=2.0, accelerators=(ev.Accelerator(kind="gpu", count=2, model="nvidia-a100"),), preemptible=True
+)
+CALL = ev.Call(digest="sha256:cd", code="sha256:12", parts={"function": "sha256:01", "n": "sha256:02"})
+EXAMPLES += [
+    ev.Abandoned(why="deadlock", message="only services run"),
+    ev.Adjusted(settings={"max_jobs": 5}),
+    ev.Adjusted(settings={"max_jobs": 5, "cores": 1.5}, by="ada@node1"),
+    ev.Serving(job=7, attempt=1),
+    ev.Serving(job=7, attempt=1, value=BLOB),
+    ev.Surveyed(job=7, attempt=1, resources=RESOURCES),
+    ev.Surveyed(job=7, attempt=1, resources=RESOURCES, call=CALL, usage=USAGE),
+    ev.Reused(job=7, run="r0", source=3, values=[ev.Kept(value=BLOB, refs=[1]), ev.Kept(value=FILE_BLOB)]),
+    ev.Reused(job=7, run="r0", source=3, values=[ev.Kept(value=BLOB)], files=FILES),
+    ev.Rewound(job=7, failed=9),
+    ev.Rewound(job=7, failed=9, wait=2.5),
+    ev.Removed(job=7, files=["runs/r1/files/000/7.1/0/a.bam"]),
+]
+
+LATER: list[ev.Event] = [
+    ev.Added(
+        job=7,
+        kind="Database",
+        parents=[5],
+        follows=[6],
+        serves=2,
+        form="service",
+        wanted=BLOB,
+        resources=RESOURCES,
+        retry=ev.Retry(
+            backoff=0.5,
+            on=("exit:3", "error:builtins.OSError"),
+            never=("message:disk",),
+            memory_factor=1.5,
+            memory_cap=1 << 30,
+            time_factor=2.0,
+            time_cap=60.0,
+        ),
+        checkpoint=True,
+        cache=True,
+        version="3",
+        priority=-1,
+        local=True,
+    ),
+    ev.Submitting(job=7, attempt=1, key="r1.7.1", after=6, survey=True),
+    ev.Succeeded(
+        job=7, attempt=1, holds=[5], files=[ev.StoredFile(path="runs/r1/files/000/7.1/0/x", keep="successors")]
+    ),
+    ev.Retrying(job=7, attempt=1, reason="MEMLIMIT", wait=2.5, resources=RESOURCES),
+]
+"""With fields that were added to a version: they have files of their own, since those of the version stay."""
+
+
+def lines_of(name: str, examples: list[ev.Event] = EXAMPLES) -> list[bytes]:
     """The examples of a type, as lines."""
     middle = CODEC.envelope(TIME, 2, 4)
-    found = [example for example in EXAMPLES if type_name(example) == name]
+    found = [example for example in examples if type_name(example) == name]
     return [finish(CODEC.open_line(event, 4 + k, middle), end=k == len(found) - 1) for k, event in enumerate(found)]
 
 
-def golden(name: str) -> Path:
-    """The file of a type at its present version."""
-    return GOLDEN / f"{name}.v1.jsonl"
+def golden(name: str, *, later: bool = False) -> Path:
+    """The file of a type at its present version, or of the fields that were added to it."""
+    return GOLDEN / f"{name}.v1{'.later' if later else ''}.jsonl"
+
+
+@pytest.mark.parametrize("name", [type_name(kind) for kind in LATER])
+def test_fields_that_were_added_are_as_they_were(name: str) -> None:
+    path = golden(name, later=True)
+    lines = lines_of(name, LATER)
+    if os.environ.get("ORCH_GOLDEN") == "write" and not path.exists():
+        path.write_bytes(b"".join(lines))
+    assert path.read_bytes() == b"".join(lines)
+    (line,) = lines
+    (example,) = (event for event in LATER if type_name(event) == name)
+    found = CODEC.decode(line)
+    assert all(getattr(found, f) == getattr(example, f) for f in type(example).__struct_fields__ if f not in ENVELOPE)
 
 
 @pytest.mark.parametrize("name", [type_name(kind) for kind in ev.KNOWN])
@@ -155,7 +222,8 @@ def test_the_format_is_as_it_was(name: str) -> None:
 
 def test_every_field_has_an_example_away_from_its_default() -> None:
     for kind in ev.KNOWN:
-        shown = {field for line in lines_of(type_name(kind)) for field in _fields(line)}
+        name = type_name(kind)
+        shown = {field for line in (*lines_of(name), *lines_of(name, LATER)) for field in _fields(line)}
         own = set(kind.__struct_fields__) - {"v"}
         assert own <= shown, f"{type_name(kind)}: {own - shown}"
 
