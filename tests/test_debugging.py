@@ -124,10 +124,13 @@ def test_a_service_runs_until_it_is_interrupted(store: Path) -> None:
     )
     with process:
         assert process.stderr is not None
+        before = []
         for line in process.stderr:
             if line == "== the service is up\n":
                 os.killpg(process.pid, signal.SIGINT)
                 break
+            before.append(line)
+        assert "== a service: Ctrl-C stops it\n" in before
         assert "== returned after" in process.stderr.read()
         assert process.wait(60) == 0
 
