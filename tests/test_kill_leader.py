@@ -73,7 +73,7 @@ def test_killed_fifty_times_in_a_row(tmp_path: Path) -> None:
     chance = random.Random(50)
     case = Case(tmp_path, "r")
     case.counts.mkdir()
-    words = ["run", "--quiet", "--run-id", "r", "--store", str(case.store), str(CHAIN)]
+    words = ["run", "--quiet", "--no-chaining", "--run-id", "r", "--store", str(case.store), str(CHAIN)]
     words += ["--where", str(case.counts), "--jobs", str(JOBS)]
     at = JOBS + 8  # the first job has been handed over
     with agent_ends(case.store):
