@@ -20,6 +20,7 @@ from simulator.batch import Batch
 from simulator.host import Host
 from simulator.oracle import Violation
 from simulator.story import Story
+from support.kills import NIGHTLY
 
 from orch.bus import events as ev
 from orch.errors import LogDamaged
@@ -187,7 +188,7 @@ def test_a_leader_dies_at_every_step(kind: str, what: str) -> None:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("name", sorted(planted.FAULTS))
+@pytest.mark.parametrize("name", sorted(planted.FAULTS)[:: 1 if NIGHTLY else 2])
 def test_an_engine_that_is_broken_on_purpose_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     planted.FAULTS[name].plant(monkeypatch)
     with pytest.raises((Violation, LogDamaged)):
