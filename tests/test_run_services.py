@@ -264,7 +264,8 @@ async def test_a_deadlock_is_explained_and_the_run_fails(place: Place) -> None:
             await run.result()
         text = str(raised.value)
         assert text.startswith(f"run {run.id} failed\n\nit was given up: only services run (big [2])")
-        for word in ("user [3]", "cores: wanted 0.5", "available 0"):  # what else waits by then depends on who was first
+        # What else waits by then depends on who came first.
+        for word in ("user [3]", "cores: wanted 0.5", "available 0"):
             assert word in text
         assert place.lines()[-2:] == ["+big", "-big"]
         again = await o.resume(run.id, cores=1)
