@@ -324,7 +324,7 @@ async def dial(info: RunInfo, make_link: Callable[[], Link]) -> tuple[str, Link]
         raise
     try:
         _, link = await loop.create_unix_connection(make_link, sock=connection)
-    except BaseException:  # cancelled, too
+    except BaseException:  # cancelled, too: nobody else has the connection
         connection.close()
         raise
     return runtime, link

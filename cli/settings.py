@@ -61,6 +61,7 @@ def with_settings(*settings: Setting) -> Callable[[Callable[..., int]], Callable
         called.__doc__ = function.__doc__
         called.__name__ = function.__name__
         called.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": int}
+        # What typer reads; mypy knows it of no function.
         called.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
         return called
 

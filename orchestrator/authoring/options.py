@@ -20,8 +20,11 @@ MOST = 2**31 - 1
 """What numbers may come to: beyond 64 bits there is no room for them in a log."""
 
 
-class JobOptions(TypedDict, total=False):
-    """Options for type checkers. None: as if it were not given. Sizes and the like may be jobs, or `orch.promised`."""
+class ServiceOptions(TypedDict, total=False):
+    """Options that jobs and services have, for type checkers.
+
+    None: as if it were not given. Sizes and the like may be jobs, or `orch.promised`.
+    """
 
     cores: Any
     memory: Any
@@ -37,10 +40,15 @@ class JobOptions(TypedDict, total=False):
     no_retry_on: Any
     memory_escalation: Any
     walltime_escalation: Any
+    name: str | None
+
+
+class JobOptions(ServiceOptions, total=False):
+    """Likewise, of a job."""
+
     checkpoint: bool | None
     cache: bool | None
     version: str | None
-    name: str | None
     isolation: str | None
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from orch.authoring.classes import Portrait, check_method
 from orch.authoring.functions import kind_of
 from orch.authoring.nodes import Call, Job, node, short_call
-from orch.authoring.options import DEFAULT, Options, make_options
+from orch.authoring.options import DEFAULT, Options, ServiceOptions, make_options
 from orch.authoring.relations import AFTER, SERVICE, check_upper, tie
 from orch.errors import GraphError, UserError, WorkflowError
 from orch.sizes import parse_duration
@@ -16,26 +16,6 @@ CHECK_INTERVAL = 5.0
 """Seconds between two checks of a service that does not say."""
 
 _OF_JOBS = ("add_child", "add_follow_on", "add_service", "encapsulate")
-
-
-class ServiceOptions(TypedDict, total=False):
-    """The options of a job that a service may have, for type checkers."""
-
-    cores: Any
-    memory: Any
-    disk: Any
-    walltime: Any
-    accelerators: Any
-    preemptible: bool | None
-    local: bool | None
-    priority: int | None
-    retries: int | None
-    retry_backoff: str | float | None
-    retry_on: Any
-    no_retry_on: Any
-    memory_escalation: Any
-    walltime_escalation: Any
-    name: str | None
 
 
 class Service:
@@ -94,7 +74,7 @@ class Service:
 
     def start(self) -> Any:
         """Start it. What this returns is the value that stands for the service: its credentials."""
-        raise NotImplementedError
+        raise NotImplementedError  # each service has its own; `check` and `stop` may be left out
 
     def check(self) -> Any:
         """Called now and then. False: the service has come to its end, which is well. An exception: it has failed."""
