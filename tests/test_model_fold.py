@@ -8,6 +8,7 @@ import msgspec
 from support.folded import Folded, begun, run_through, submitting
 
 from orch.bus import events as ev
+from orch.state.decide import to_stop
 from orch.state.law import JobState
 from orch.testing.states import check
 
@@ -165,3 +166,20 @@ def test_a_service_that_was_told_to_stop_before_the_run_was_mended_starts_again(
     more(found, submitting(1), ev.Running(job=1, attempt=1), ev.Serving(job=1, attempt=1), submitting(2))
     more(found, ev.Failed(job=2, attempt=1, reason="FAILED"), ev.Restarted(), ev.Succeeded(job=1, attempt=1))
     assert (state_of(found, 1), state_of(found, 2)) == (S.READY, S.WAITING)
+
+
+def test_a_service_comes_back_for_a_job_that_is_not_below_the_one_it_serves() -> None:
+    """What takes its credentials elsewhere had failed; by then the job that it serves is done, and stays so."""
+    service = job(2, serves=1, form="service")
+    found = told(job(1), service, job(3, needs=[2]), ev.Planned(count=3), *run_through(1), submitting(2))
+    more(found, ev.Running(job=2, attempt=1), ev.Serving(job=2, attempt=1), submitting(3))
+    more(found, ev.Failed(job=3, attempt=1, reason="FAILED"), ev.Succeeded(job=2, attempt=1))
+    assert (state_of(found, 1), state_of(found, 2)) == (S.DONE, S.DONE)
+    more(found, ev.Ended(outcome="failed"), ev.Restarted())
+    assert (state_of(found, 1), state_of(found, 2), state_of(found, 3)) == (S.DONE, S.READY, S.WAITING)
+    more(found, submitting(2, 2), ev.Running(job=2, attempt=2), ev.Serving(job=2, attempt=2), submitting(3, 2))
+    assert to_stop(found.state) == []
+    more(found, ev.Succeeded(job=3, attempt=2))
+    assert to_stop(found.state) == ["r.2.2"]
+    more(found, ev.Succeeded(job=2, attempt=2), ev.Ended(outcome="succeeded"))
+    assert found.state.idle == {}

@@ -380,6 +380,9 @@ def _tell_superiors(state: State, job: Job, new: int, told: int, todo: list[Job]
     bad = (1 if told & BAD else -1) if new & BAD else 0
     done = (1 if told & DONE_TOLD else -1) if new & DONE_TOLD else 0
     for superior, role in superiors(state, job):
+        if role == SERVICE and superior.state is DONE:  # it came back for a job elsewhere, in a restarted run
+            _consider_services(state, superior)
+            continue
         if bad:
             _hurt(superior, job, bad)
         if role == SERVICE:
@@ -460,8 +463,15 @@ def _goes_before(state: State, job: Job) -> Iterator[tuple[Job, int]]:
 
 
 def _consider_services(state: State, job: Job) -> None:
-    """Are the services of `job` needed still?"""
-    if job.state is SUCCEEDED and job.serving and not job.unsettled:
+    """Are the services of `job` live, and needed by nothing below it? By others they may be: see `decide.to_stop`.
+
+    Those of a job that is done come back, in a restarted run, for what takes their credentials elsewhere.
+    """
+    if job.state is DONE:
+        idle = not all(state.jobs[service].told & SETTLED for service in state.services[job.id])
+    else:
+        idle = job.state is SUCCEEDED and job.serving > 0 and not job.unsettled
+    if idle:
         state.idle[job.id] = None
     else:
         state.idle.pop(job.id, None)

@@ -13,7 +13,7 @@ from orch.state.graph import (
     ripple,
     superiors,
 )
-from orch.state.law import JobState
+from orch.state.law import ACTIVE, JobState
 from orch.state.model import WORKFLOW, Job, State
 from orch.state.rewind import checkpoint_above
 
@@ -30,14 +30,25 @@ def restarted(state: State, event: ev.Restarted) -> None:
     state.restarted = event.seq
     state.rewinds = {}
     cancelled = [row for row in state.jobs.values() if row.state is S.CANCELLED]
+    skipped = [row for row in state.jobs.values() if row.state is S.SKIPPED] if state.services else []
     revived = [*(state.jobs[job] for job in state.failed), *cancelled]
     state.failed = {}
     for row in revived:
         _revive(state, row, event.time)
     ripple(state, revived, event.time)
     if state.services:
-        above = _all_above(state, revived)
-        restart_services(state, [host for host in state.services if host in above], event.time)
+        restart_services(state, _hosts(state, [*revived, *skipped]), event.time)
+
+
+def _hosts(state: State, revived: list[Job]) -> list[ev.JobId]:
+    """The jobs below which some of these are, or whose services some of these use."""
+    above = _all_above(state, revived)
+    again = {row.id for row in revived}
+    return [
+        host
+        for host, services in state.services.items()
+        if host in above or any(not again.isdisjoint(state.jobs[service].users) for service in services)
+    ]
 
 
 def _all_above(state: State, rows: list[Job]) -> set[ev.JobId]:
@@ -73,7 +84,8 @@ def restart_services(state: State, hosts: Iterable[int], time: str) -> None:
     for host in hosts:
         row = state.row(host)
         again = [state.jobs[each] for each in state.services[host] if state.jobs[each].state is S.DONE]
-        if row.state is not S.SUCCEEDED or not row.unsettled:
+        users = (state.jobs[user] for service in again for user in service.users)
+        if row.state not in (S.SUCCEEDED, S.DONE) or not (row.unsettled or any(u.state in ACTIVE for u in users)):
             continue
         for service in again:
             service.opened = service.over = False

@@ -153,13 +153,13 @@ class _Graph:
         succeeded = row.state in (S.SUCCEEDED, S.DONE)
         others = [member for member, role in below if role != graph.SERVICE]
         children = [member for member, role in below if role == graph.CHILD]
-        services = [member for member, role in below if role == graph.SERVICE]
+        services = [member for member, role in below if role == graph.SERVICE and row.state is not S.DONE]
         before = self._before(row)
         wanted: dict[str, tuple[Any, Any]] = {
             "open": (row.open, sum(member.state is not S.DONE for member in children)),
             "unsettled": (row.unsettled, sum(not self._is(member, graph.SETTLED) for member in others)),
             "serving": (row.serving, sum(not self._is(member, graph.SETTLED) for member in services)),
-            "hurt": (row.hurt, sum(self._is(member, graph.BAD) for member, _ in below)),
+            "hurt": (row.hurt, sum(self._is(member, graph.BAD) for member in (*others, *services))),
             "lame": (row.lame, sum(self._is(member, graph.BAD) for member in children)),
             "barred": (row.barred, sum(self._is(member, graph.BAD) for member in services)),
             "told": (row.told, self._tells(row)),
@@ -187,8 +187,14 @@ class _Graph:
             "waits": (row.state is S.WAITING, row.state is S.WAITING and row.missing > 0 and not row.doomed),
             "skipped": (row.state is S.SKIPPED, row.state is S.SKIPPED and row.doomed > 0),
             "blamed": (row.state is S.SKIPPED and not row.because, False),
-            "idle": (row.id in self.state.idle, row.state is S.SUCCEEDED and row.serving > 0 and not row.unsettled),
+            "idle": (row.id in self.state.idle, self._is_idle(row)),
         }
+
+    def _is_idle(self, row: Job) -> bool:
+        """Is a service of it not over, and nothing below it?"""
+        if row.state is S.DONE:
+            return any(role == graph.SERVICE and not self._is(m, graph.SETTLED) for m, role in self.below[row.id])
+        return row.state is S.SUCCEEDED and row.serving > 0 and not row.unsettled
 
     def _before(self, row: Job) -> list[tuple[bool, bool]]:
         """What a job waits for before it starts: is it there, and can it never be?"""
