@@ -11,10 +11,12 @@ What has no such digest (a generator, an open file, a lambda) raises `Uncacheabl
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import enum
 import functools
 import hashlib
+import importlib
 import pathlib
 import struct
 import sys
@@ -25,6 +27,7 @@ from typing import Any
 from orch.authoring.functions import JobFunction, find_by_name
 from orch.errors import OrchError
 from orch.files import DirRef, FileRef
+from orch.work import arrays
 
 _SHORT = 32
 """Bytes up to which an encoding holds what it encodes; of more it holds the hash."""
@@ -63,6 +66,9 @@ def name_of(found: Any) -> str:
     """The name under which a function or class is imported elsewhere: "module:Outer.name". Raises `Uncacheable`."""
     plain = found.__wrapped__ if isinstance(found, JobFunction) else found
     module, name = getattr(plain, "__module__", None), getattr(plain, "__qualname__", None) or repr(plain)
+    if isinstance(module, str) and module not in sys.modules:  # said to be in one that is imported when it is asked for
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
     there = find_by_name(module, name) if isinstance(module, str) else None
     if there is not found and there is not plain and getattr(there, "__wrapped__", there) is not plain:
         raise Uncacheable(f"{name} has no name that can be imported: define it at the top of a module")
@@ -93,6 +99,10 @@ class _Encoder:
             self._lowest = min(self._lowest, self._open[key])
             return _leaf(b"^", str(len(self._open) - self._open[key]).encode())
         return self._enter(value, key)
+
+    def count(self, parts: int) -> None:
+        """What was encoded just now was as much work as so many parts."""
+        self._seen += parts
 
     def _enter(self, value: Any, key: int) -> bytes:
         """An object with parts. What does not lead back to something around it is the same wherever it stands."""
@@ -252,33 +262,19 @@ def _path(_encoder: _Encoder, value: Any) -> bytes:
     return _joined(b"p", (_name(type(value)), _text(str(value))))
 
 
-def _is_array(value: Any) -> bool:
-    module: Any = sys.modules.get("numpy")
-    return module is not None and type(value) is module.ndarray
-
-
-def _is_scalar(value: Any) -> bool:
-    module: Any = sys.modules.get("numpy")
-    return module is not None and isinstance(value, module.generic) and value.dtype.kind not in "OV"
-
-
 def _array(encoder: _Encoder, value: Any) -> bytes:
-    """An array: type, shape and elements, in one order of bytes and of elements."""
-    kind = value.dtype
-    shape = encoder.encode(value.shape)
-    if kind.names is not None:  # what lies between its fields is not its own
-        fields = [(name, value[name]) for name in kind.names]
-        return _joined(b"r", (shape, encoder.encode(fields)))
-    if kind.hasobject:
-        return _joined(b"a", (shape, _text("O"), encoder.encode(value.ravel().tolist())))
-    little = value.astype(kind.newbyteorder("<"), copy=False)
-    total = hashlib.sha256(little.tobytes()).digest()
-    return _joined(b"a", (shape, _text(little.dtype.str), total))
+    """An array is as much work as many parts: one that is met again is remembered."""
+    encoded = _joined(b"a", map(encoder.encode, arrays.array(value)))
+    encoder.count(value.nbytes // _SHORT)
+    return encoded
 
 
-def _scalar(_encoder: _Encoder, value: Any) -> bytes:
-    kind = value.dtype.newbyteorder("<")
-    return _joined(b"A", (_text(kind.str), _leaf(b"b", value.astype(kind).tobytes())))
+def _masked(encoder: _Encoder, value: Any) -> bytes:
+    return _joined(b"m", map(encoder.encode, arrays.masked(value)))
+
+
+def _scalar(encoder: _Encoder, value: Any) -> bytes:
+    return _joined(b"A", map(encoder.encode, arrays.scalar(value)))
 
 
 _SPECIAL: tuple[tuple[Callable[[Any], bool], Callable[[_Encoder, Any], bytes]], ...] = (
@@ -286,6 +282,7 @@ _SPECIAL: tuple[tuple[Callable[[Any], bool], Callable[[_Encoder, Any], bytes]], 
     (_is_builtin, lambda _, value: _name(value)),
     (lambda value: isinstance(value, enum.Enum), _enum),
     (lambda value: isinstance(value, pathlib.PurePath), _path),
-    (_is_array, _array),
-    (_is_scalar, _scalar),
+    (arrays.is_array, _array),
+    (arrays.is_masked, _masked),
+    (arrays.is_scalar, _scalar),
 )

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+
 TESTS = Path(__file__).parent.parent
 _LENGTH = struct.Struct("!Q")
 
@@ -145,6 +147,10 @@ class Special(metaclass=Meta):
 def function(x: int, *rest: int, y: int = 2, **more: int) -> int:
     """A function to be called."""
     return x + y + sum(rest) + sum(more.values())
+
+
+class Sheet(np.ndarray[Any, Any]):
+    """An array of its own kind."""
 
 
 ORDERED = collections.OrderedDict
