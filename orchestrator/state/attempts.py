@@ -12,6 +12,7 @@ from orch.state.graph import (
     forget_call,
     has_succeeded,
     hold,
+    is_leaf,
     make_known,
     make_unknown,
     move,
@@ -25,6 +26,9 @@ from orch.state.restart import restart_services
 from orch.state.rewind import checkpoint_above, drop, rewind
 
 S = JobState
+READY, SUBMITTING, QUEUED, RUNNING, SUCCEEDED, DONE = (
+    S.READY, S.SUBMITTING, S.QUEUED, S.RUNNING, S.SUCCEEDED, S.DONE
+)  # fmt: skip
 
 
 def submitting(state: State, event: ev.Submitting) -> None:
@@ -36,20 +40,30 @@ def submitting(state: State, event: ev.Submitting) -> None:
         raise IllegalTransition(f"job {row.label} is {'not ' if event.survey else ''}to be surveyed")
     if event.after:
         chain.join(state, row, event)
-    elif row.state is not S.READY:
-        raise IllegalTransition(f"job {row.label} cannot go from {row.state} to {S.SUBMITTING}")
+        move(state, row, SUBMITTING, event.time)
     else:
+        if row.state is not READY:
+            raise IllegalTransition(f"job {row.label} cannot go from {row.state} to {SUBMITTING}")
         state.lanes[row.lane] += 1
+        set_forth(state, row)
+        _step(state, row, SUBMITTING)
+        row.submitting_at = event.time
     if event.survey:
         row.surveys -= 1
-    move(state, row, S.SUBMITTING, event.time)
     row.attempt, row.key, row.adapter = event.attempt, event.key, event.adapter
     row.external_id = row.host = ""
     row.pid = 0
     if row.attempt > 1:
-        row.times.pop(S.QUEUED, None)
-        row.times.pop(S.RUNNING, None)
+        row.queued_at = row.running_at = ""
     state.live[row.id] = None
+
+
+def _step(state: State, row: Job, new: JobState) -> None:
+    """The state of a job is now `new`: `move`, where it is known what that means."""
+    counts = state.counts
+    counts[row.state] -= 1
+    counts[new] += 1
+    row.state = new
 
 
 def _live(state: State, event: Any) -> Job:
@@ -63,14 +77,20 @@ def _live(state: State, event: Any) -> Job:
 def submitted(state: State, event: ev.Submitted) -> None:
     """The batch system has it."""
     row = _live(state, event)
-    move(state, row, S.QUEUED, event.time)
+    if row.state is not SUBMITTING:
+        raise IllegalTransition(f"job {row.label} cannot go from {row.state} to {QUEUED}")
+    _step(state, row, QUEUED)
+    row.queued_at = event.time
     row.external_id = event.id
 
 
 def running(state: State, event: ev.Running) -> None:
     """Its body runs."""
     row = _live(state, event)
-    move(state, row, S.RUNNING, event.since or event.time)
+    if row.state is RUNNING:
+        raise IllegalTransition(f"job {row.label} cannot go from {row.state} to {RUNNING}")
+    _step(state, row, RUNNING)
+    row.running_at = event.since or event.time
     row.host, row.pid = event.host, event.pid
 
 
@@ -100,7 +120,10 @@ def _over(state: State, event: Any) -> Job:
     """The live attempt is over: what every way of ending has in common."""
     row = _live(state, event)
     del state.live[row.id]
-    chain.leave(state, row)
+    if row.after:
+        chain.leave(state, row)
+    else:
+        state.lanes[row.lane] -= 1
     if state.stale:
         state.stale.pop(row.id, None)
     row.usage = event.usage
@@ -118,12 +141,12 @@ def succeeded(state: State, event: ev.Succeeded) -> None:
     if not valued:  # else it is a service, or a checkpoint that runs again: a value, once known, stays
         row.value_seq, row.alias = event.seq, event.alias
     todo: list[Job] = []
-    has_succeeded(state, row, todo, event.time)
-    if not (event.added or event.refs or event.files or state.provisional) and finish_leaf(
-        state, row, todo, event.time
-    ):
-        ripple(state, todo, event.time)
+    if not (event.added or event.refs or event.files or state.provisional) and is_leaf(state, row):
+        finish_leaf(state, row, todo, event.time)
+        if todo:
+            ripple(state, todo, event.time)
         return
+    has_succeeded(state, row, todo, event.time)
     todo.append(row)
     if event.added or state.provisional:
         todo += commit(state, row, event.attempt, event.added, event.time)

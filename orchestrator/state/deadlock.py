@@ -1,7 +1,8 @@
 """Runs in which nothing can move any more: found, and explained. Pure.
 
 Services hold their places for as long as they are needed. If they hold so much that nothing of what needs them can ever
-get a place, the run would wait for ever.
+get a place, the run would wait for ever. So would several runs whose services hold each other's places: only the adapter
+can see that. It is told of each of them that it waits for others, and tells one of them to give way.
 """
 
 from __future__ import annotations
@@ -18,24 +19,54 @@ MOST_NAMED = 4
 
 def deadlock(state: State, capacity: Capacity, limits: Limits) -> str:
     """Why nothing can move any more; empty if something can, or may."""
-    if state.paused or state.ending or state.stopping or not state.active or state.outcome:
-        return ""
-    if state.delayed or state.surveyed or state.rewinds or state.stale or state.unwanted or to_stop(state):
+    if _moves(state):
         return ""
     live = [state.jobs[job] for job in state.live]
     if not live and not state.ready:
         return _nothing_left(state)
-    running = [row for row in live if row.state is JobState.RUNNING]
-    if not running or any(row.form != "service" or not row.valued for row in running):
+    running, queued = _split(live)
+    if not running:
         return ""
     if _may_get_room(state, live, running, capacity, limits):
-        return ""
+        return _in_the_way(running, queued, capacity) if capacity.give_way else ""
     wanting = [row for row in live if row.state is not JobState.RUNNING] or [state.jobs[job] for job in state.ready]
     if not wanting:
         return _nothing_left(state)
     return (
         f"only services run ({_names(running)}), and what needs them can never get room: {_names(wanting)}; "
         f"{_short(wanting[0], running, capacity, limits, state)}. Give the run more, or the services less"
+    )
+
+
+def waits_for_others(state: State, capacity: Capacity) -> bool:
+    """Do only services run, and can something that was handed over start as soon as other runs give room?"""
+    if capacity.elastic or _moves(state):
+        return False
+    running, queued = _split([state.jobs[job] for job in state.live])
+    return bool(running) and _one_fits(queued, running, capacity)
+
+
+def _moves(state: State) -> bool:
+    """May something move by itself, or is nothing to move?"""
+    if state.paused or state.ending or state.stopping or not state.active or state.outcome:
+        return True
+    if state.delayed or state.surveyed or state.rewinds or state.stale or state.unwanted or to_stop(state):
+        return True
+    live = (state.jobs[job] for job in state.live)
+    return any(row.state is JobState.RUNNING and not (row.form == "service" and row.valued) for row in live)
+
+
+def _split(live: list[Job]) -> tuple[list[Job], list[Job]]:
+    """Those that run, and those that wait for their place."""
+    running = [row for row in live if row.state is JobState.RUNNING]
+    return running, [row for row in live if row.state is not JobState.RUNNING]
+
+
+def _in_the_way(running: list[Job], queued: list[Job], capacity: Capacity) -> str:
+    return (
+        f"only services run ({_names(running)}), and beside those of other runs, which wait as well, what needs them can "
+        f"never get room: {_names(queued)}; {capacity.give_way}. Of these runs, this one gives way: carry it on when "
+        "there is room (orch replay --restart), or give the services less"
     )
 
 
@@ -46,15 +77,19 @@ def _nothing_left(state: State) -> str:
 
 
 def _may_get_room(state: State, live: list[Job], running: list[Job], capacity: Capacity, limits: Limits) -> bool:
-    left = _left(running, capacity)
-    queued = [row for row in live if row.state is not JobState.RUNNING]
+    queued = _split(live)[1]
     if queued:
-        return capacity.elastic or any(not _lacks(row, running, left) for row in queued)
+        return capacity.elastic or _one_fits(queued, running, capacity)
     room = limits.slots + limits.ahead - len(live)
     if limits.jobs:
         room = min(room, limits.jobs - len(live))
     free = {lane for lane, most in limits.lanes.items() if most and state.lanes[lane] >= most}
     return room > 0 and any(state.jobs[job].lane not in free for job in state.ready)
+
+
+def _one_fits(queued: list[Job], running: list[Job], capacity: Capacity) -> bool:
+    left = _left(running, capacity)
+    return any(not _lacks(row, running, left) for row in queued)
 
 
 def _left(running: list[Job], capacity: Capacity) -> Capacity:

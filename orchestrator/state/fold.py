@@ -25,28 +25,32 @@ S = JobState
 
 def apply(state: State, event: ev.Event) -> None:
     """Fold one event into `state`. Raises `IllegalTransition`; the state is then not to be used any more."""
-    handler = HANDLERS.get(type(event))
-    if handler is None:
-        raise IllegalTransition(f"event {event.seq}: type {type(event).__name__} is not known to this version of orch")
-    seq = event.seq
-    if seq != state.seq + 1:
-        raise IllegalTransition(f"event {seq} follows event {state.seq}")
-    state.seq = seq
-    state.time = event.time
-    try:
-        handler(state, event)
-    except IllegalTransition as error:
-        raise IllegalTransition(f"event {event.seq} ({_tag(event)}): {error}") from None
-    except (KeyError, IndexError) as error:
-        raise IllegalTransition(f"event {event.seq} ({_tag(event)}) names job {error}, which does not exist") from None
+    fold((event,), state)
 
 
 def fold(events: Iterable[ev.Event], state: State | None = None) -> State:
-    """The state after all of `events`."""
+    """The state after all of `events`, which follow on those that `state` has. Raises as `apply` does."""
     state = state or State()
+    handlers = HANDLERS
     for event in events:
-        apply(state, event)
+        seq = event.seq
+        if seq != state.seq + 1:
+            raise IllegalTransition(f"event {seq} follows event {state.seq}")
+        state.seq = seq
+        state.time = event.time
+        try:
+            handlers[type(event)](state, event)
+        except IllegalTransition as error:
+            raise IllegalTransition(f"event {seq} ({_tag(event)}): {error}") from None
+        except (KeyError, IndexError) as error:
+            raise _unknown(event, error) from None
     return state
+
+
+def _unknown(event: ev.Event, error: LookupError) -> IllegalTransition:
+    if type(event) not in HANDLERS:
+        return IllegalTransition(f"event {event.seq}: type {type(event).__name__} is not known to this version of orch")
+    return IllegalTransition(f"event {event.seq} ({_tag(event)}) names job {error}, which does not exist")
 
 
 def _tag(event: ev.Event) -> str:

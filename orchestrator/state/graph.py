@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from orch.bus.events import JobId
 from orch.state import keeping
 from orch.state.law import DEAD, LIVE, TRANSITIONS, JobState
-from orch.state.model import NONE, WORKFLOW, Job, Jobs, State
+from orch.state.model import MOMENTS, NONE, WORKFLOW, Job, Jobs, State
 
 S = JobState
 READY, WAITING, SUCCEEDED, DONE = S.READY, S.WAITING, S.SUCCEEDED, S.DONE
@@ -51,7 +51,7 @@ def move(state: State, job: Job, new: JobState, time: str) -> None:
     elif new is READY:
         state.ready.add(job)
     job.state = new
-    job.times[new] = time
+    setattr(job, MOMENTS[new], time)
 
 
 def set_forth(state: State, job: Job) -> None:
@@ -205,26 +205,32 @@ def has_succeeded(state: State, job: Job, todo: list[Job], time: str) -> None:
         satisfy(state, state.services[job.id], todo)
 
 
-def finish_leaf(state: State, job: Job, todo: list[Job], time: str) -> bool:
-    """The short way for most jobs: the body has succeeded, and nobody waits for anything of it. False: take the other.
-
-    What the jobs above it learn is entered here as well; `todo` are those for which something may follow.
-    """
-    if (
+def is_leaf(state: State, job: Job) -> bool:
+    """Does nobody wait for anything of this job, and is it nothing but the child of its maker? Most are."""
+    return not (
         job.users or job.holders or job.children or job.followers or job.unsettled or job.pending or job.hurt
         or job.serving or job.parents or job.follows or job.serves >= 0 or job.alias or job.link
         or state.needing or state.calls or job.id in state.services
-    ):  # fmt: skip
-        return False
+    )  # fmt: skip
+
+
+def finish_leaf(state: State, job: Job, todo: list[Job], time: str) -> None:
+    """The body of a leaf has succeeded: the short way to what `has_succeeded` and `ripple` would come to.
+
+    What the job above it learns is entered here as well; `todo`: it, if something may follow for it.
+    """
+    state.counts[job.state] -= 1
+    state.counts[DONE] += 1
+    job.state = DONE
+    job.succeeded_at = job.over_at = time
     job.valued = job.opened = job.over = True
-    move(state, job, DONE, time)
+    job.because = WORKFLOW
     job.told = SETTLED | DONE_TOLD
     maker = state.workflow if job.by == WORKFLOW else state.jobs[job.by]
     maker.unsettled -= 1
     maker.open -= 1
     if not maker.unsettled or not maker.open:
         todo.append(maker)
-    return True
 
 
 def _after_body(state: State, job: Job, todo: list[Job], time: str) -> None:

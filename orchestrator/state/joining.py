@@ -13,6 +13,7 @@ from orch.state.law import JobState
 from orch.state.model import NONE, Job, Queue, State
 
 S = JobState
+ADDED, READY = S.ADDED, S.READY
 
 
 def added(state: State, event: ev.Added) -> None:
@@ -20,23 +21,25 @@ def added(state: State, event: ev.Added) -> None:
     if event.job < state.next_job:
         raise IllegalTransition(f"job {event.job} comes after job {state.next_job - 1}")
     state.next_job = event.job + 1
-    row = Job(event.job, event.kind, event.name, event.seq)
-    row.by, row.needs, row.form = event.by, event.needs, event.form
+    row = Job(
+        event.job, event.kind, event.name, event.seq, event.by, event.form, event.needs, event.resources,
+        event.retries, event.retry, event.checkpoint, event.priority, event.local, event.time,
+    )  # fmt: skip
     maker = state.jobs.get(event.by)
     if maker is not None:
         row.inside = maker.id if maker.checkpoint else maker.inside
     if event.parents or event.follows or event.serves >= 0:
         row.parents, row.follows, row.serves = event.parents or NONE, event.follows or NONE, event.serves
-    row.resources, row.retries, row.retry = event.resources, event.retries, event.retry
-    row.checkpoint, row.priority, row.local = event.checkpoint, event.priority, event.local
     if event.cache or event.wanted.size:
         row.cache, row.surveys = event.cache, -1
     if row.local or row.form == "service":
         row.lane = Queue.lane(row)
-    row.times[S.ADDED] = event.time
     state.jobs[row.id] = row
-    state.counts[S.ADDED] += 1
-    state.provisional.setdefault((event.by, event.attempt), []).append(row.id)
+    state.counts[ADDED] += 1
+    made = state.provisional.get((event.by, event.attempt))
+    if made is None:
+        made = state.provisional[event.by, event.attempt] = []
+    made.append(row.id)
 
 
 def commit(state: State, maker: Job, attempt: int, count: int, time: str) -> list[Job]:
@@ -72,7 +75,10 @@ def _admit(state: State, row: Job, time: str) -> bool:
         move(state, row, S.WAITING, time)
         return row.doomed > 0 or not row.missing
     else:
-        move(state, row, S.READY, time)
+        state.counts[ADDED] -= 1
+        state.counts[READY] += 1
+        row.state, row.ready_at = READY, time
+        state.ready.add(row)
         return False
     return True
 

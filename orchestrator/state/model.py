@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from orch.bus.events import Call, Created, JobId, Planned, Resources, Retry, Usage
-from orch.state.law import JobState
+from orch.state.law import OVER, JobState
 
 WORKFLOW: JobId = 0
 """The job id that stands for the workflow function: its value is the run's result."""
@@ -28,6 +28,10 @@ NONE: Jobs = ()
 
 NOTHING = range(0)
 
+MOMENTS = {state: "over_at" if state in OVER else f"{state}_at" for state in JobState}
+"""The field of a row that says when a state was entered."""
+_PASSED = [state for state in JobState if state not in OVER]
+
 
 class Job(msgspec.Struct, gc=False):
     """One row. Times are the log's (UTC, ISO 8601) by name of the state that was entered.
@@ -36,26 +40,28 @@ class Job(msgspec.Struct, gc=False):
     refers to another but by its number.
     """
 
+    # What it is: as `added` says.
     id: JobId
     kind: str
     name: str
     added_seq: int  # event that has the body
-    state: JobState = JobState.ADDED
     by: JobId = WORKFLOW
-    inside: JobId = WORKFLOW  # the nearest checkpoint by which, or by what that made, it was made
     form: str = "fork"
+    needs: Jobs = NONE  # whose values the body takes
     resources: Resources = DEFAULT_RESOURCES
     retries: int = 0
     retry: Retry = DEFAULT_RETRY
     checkpoint: bool = False
     priority: int = 0
     local: bool = False
-    # What goes before it.
-    needs: Jobs = NONE  # whose values the body takes
+    added_at: str = ""
     parents: Jobs = NONE  # whose child it is; of a service: the services that must be up first
     follows: Jobs = NONE  # whose follow-on it is
     serves: JobId = -1  # of a service: whose successors it is for
-    missing: int = 0  # how many of all these are not there yet
+    inside: JobId = WORKFLOW  # the nearest checkpoint by which, or by what that made, it was made
+    lane: str = "job"  # which limits hold for it: one of `Queue.LANES`
+    state: JobState = JobState.ADDED
+    missing: int = 0  # how many of the things that go before it are not there yet
     doomed: int = 0  # how many of them (later: of `refs`) never will be
     because: JobId = WORKFLOW  # the failed job for whose sake this one is skipped, or not done
     # Its value.
@@ -103,8 +109,22 @@ class Job(msgspec.Struct, gc=False):
     message: str = ""
     usage: Usage | None = None
     annotations: dict[str, Any] | None = None
-    times: dict[JobState, str] = {}
-    lane: str = "job"  # which limits hold for it: one of `Queue.LANES`
+    # When it was last … (a dict would cost as much as all the rest).
+    waiting_at: str = ""
+    ready_at: str = ""
+    submitting_at: str = ""
+    queued_at: str = ""
+    running_at: str = ""
+    succeeded_at: str = ""
+    over_at: str = ""  # in whichever way
+
+    @property
+    def times(self) -> dict[JobState, str]:
+        """When each state was entered last; of the final ones, the present one."""
+        found = {state: getattr(self, MOMENTS[state]) for state in _PASSED}
+        if self.state in OVER:
+            found[self.state] = self.over_at
+        return {state: time for state, time in found.items() if time}
 
     @property
     def survey(self) -> bool:
