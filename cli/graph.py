@@ -39,16 +39,20 @@ _EDGES = {
 }
 _LEGEND = "value: solid · child: dashed · follow-on: dotted, hollow · service: blue, diamond"
 
+LONGEST = 48
+"""Letters of a name in the picture: the arguments of a long command would be wider than all other jobs together."""
+
 
 def dot(state: State, *, by_kind: bool) -> str:
     """The graph in graphviz's language: a node for each job, or for each kind."""
     rows = [row for row in state.jobs.values() if counts(row)]
     name = state.created.run if state.created else ""
+    about = f"run {name}, event {state.seq}\n{_LEGEND}"
     body = _by_kind(rows) if by_kind else _by_job(rows)
     head = [
         f"digraph {_quoted(name)} {{",
         "  rankdir=LR;",
-        f"  label={_quoted(f'run {name}, event {state.seq} · {_LEGEND}')};",
+        f"  label={_quoted(about)} fontname=sans fontsize=9;",
         '  node [shape=box style="filled,rounded" fontname=sans fontsize=10];',
         "  edge [fontname=sans fontsize=9];",
     ]
@@ -81,7 +85,7 @@ def edges(row: Job) -> Iterator[tuple[int, str]]:
 
 def _by_job(rows: list[Job]) -> Iterator[str]:
     for row in rows:
-        label = f"{row.name or row.kind}\n{row.id} {row.state}"
+        label = f"{_short(row.name or row.kind)}\n{row.id} {row.state}"
         yield f"{row.id} [label={_quoted(label)} fillcolor={_COLOURS[row.state]}{_shape(row)}];"
     there = {row.id for row in rows}
     for row in rows:
@@ -97,9 +101,8 @@ def _by_kind(rows: list[Job]) -> Iterator[str]:
     numbers = {kind: number for number, kind in enumerate(kinds)}
     for kind, members in kinds.items():
         states = Counter(row.state for row in members)
-        label = f"{kind}\n{len(members)}: " + ", ".join(
-            f"{states[state]} {state}" for state in _COLOURS if states[state]
-        )
+        told = ", ".join(f"{states[state]} {state}" for state in _COLOURS if states[state])
+        label = f"{_short(kind)}\n" + (f"{len(members)}: {told}" if len(states) > 1 else told)
         colour = _COLOURS[next(state for state in _SALIENT if states[state])]
         yield f"k{numbers[kind]} [label={_quoted(label)} fillcolor={colour}{_shape(members[0])}];"
     kind_of = {row.id: row.kind for row in rows}
@@ -111,8 +114,16 @@ def _by_kind(rows: list[Job]) -> Iterator[str]:
 
 def _shape(row: Job) -> str:
     """Services, programs and groups look different; a checkpoint has two lines around it."""
-    shape = {"service": " shape=cylinder style=filled", "command": " shape=cds", "group": " shape=folder"}
+    shape = {
+        "service": " shape=cylinder style=filled",
+        "command": ' shape=cds margin="0.2,0.1"',
+        "group": " shape=folder",
+    }
     return shape.get(row.form, "") + (" peripheries=2" if row.checkpoint else "")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _attributes(*parts: str) -> str:

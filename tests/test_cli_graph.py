@@ -10,7 +10,7 @@ import pytest
 from support.handmade import created, mixed, started, write_run
 
 from orch.bus import events as ev
-from orch.cli.graph import MOST_JOBS
+from orch.cli.graph import LONGEST, MOST_JOBS
 from orch.cli.main import main
 
 
@@ -56,7 +56,7 @@ def test_by_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--graph", "dot", "--by", "kind", "--store", str(tmp_path)]) == 0
     found = lines(capsys)
     assert r'k0 [label="fetch\n2: 1 ready, 1 done" fillcolor=lightyellow];' in found
-    assert r'k1 [label="align\n1: 1 failed" fillcolor=salmon];' in found
+    assert r'k1 [label="align\n1 failed" fillcolor=salmon];' in found
     assert "k0 -> k2;" in found
 
 
@@ -96,6 +96,15 @@ def test_a_picture_is_what_graphviz_makes(
     program.write_text("#!/bin/sh\necho no fonts >&2; exit 3\n")
     assert main(["status", "--graph", "svg", "--store", str(tmp_path)]) == 2
     assert "failed: no fonts" in capsys.readouterr().err
+
+
+def test_long_names_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "word " * 100
+    write_run(tmp_path, "r", [created("r"), ev.Added(job=1, kind=long, name=long), ev.Planned(count=1)])
+    for by in ("job", "kind"):
+        assert main(["status", "--graph", "dot", "--by", by, "--store", str(tmp_path)]) == 0
+        (row,) = [line for line in lines(capsys) if "1 ready" in line]
+        assert f'label="{long[: LONGEST - 1]}…\\n1 ready"' in row
 
 
 @pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed here")
