@@ -69,6 +69,8 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     `elastic`: what is queued may get room that is not counted here (a batch system with other users, mostly).
     `beyond`: what there would be if the run had no limits of its own; None: the same.
     `trouble`: why the devices of `accelerators` may not be all that there are, for people.
+    `give_way`: runs wait for each other for ever, and this one is to be given up if it can do nothing about it: what it
+    lacks, for people. Mostly empty.
     """
 
     cores: float
@@ -80,6 +82,7 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     elastic: bool = False
     beyond: Capacity | None = None
     trouble: str = ""
+    give_way: str = ""
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -142,10 +145,19 @@ class Session(Protocol):
         """
 
     def updates(self) -> AsyncIterator[list[Update]]:
-        """Batches of updates, for ever. Raises `orch.errors.AdapterError` when the batch system is gone for good."""
+        """Batches of updates, for ever; an empty one where `capacity` has changed.
+
+        Raises `orch.errors.AdapterError` when the batch system is gone for good.
+        """
 
     def capacity(self) -> Capacity:
         """The limits, at this moment."""
+
+    def stand_still(self, *, waits: bool) -> None:
+        """Said in each turn of the leader, once all updates were taken: can nothing move unless other runs give room?
+
+        An adapter that knows of several such runs may find that they wait for each other (`Capacity.give_way`).
+        """
 
     async def describe(self, key: str) -> str:
         """Why is this attempt not running yet? One line, or empty."""

@@ -171,6 +171,9 @@ class InProcessSession:
             trouble=totals.trouble,
         )
 
+    def stand_still(self, *, waits: bool) -> None:
+        """No other run has anything to do with it."""
+
     async def describe(self, key: str) -> str:
         """One attempt runs at a time."""
         for position, attempt in enumerate(self._waiting, 1):

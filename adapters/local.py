@@ -52,6 +52,8 @@ class LocalSession:
         self._link: Link | None = None
         self._welcome: protocol.Welcome | None = None
         self._updates: list[Update] = []
+        self._give_way = ""
+        self._changed = False
         self._news = asyncio.Event()
         self._trouble: Exception | None = None
         self._closed = False
@@ -85,6 +87,8 @@ class LocalSession:
     async def limit(self, cores: float, memory: int, disk: int) -> None:
         """Change what the run may use at once; the next agent hears of it in the hello."""
         self._info = msgspec.structs.replace(self._info, cores=cores, memory=memory, disk=disk)
+        if self._link is not None:
+            self._link.still = -1  # whether the run still stands still has to be found anew
         self._send(protocol.Limit(cores, memory, disk))
 
     async def acknowledge(self, keys: Sequence[str]) -> None:
@@ -103,8 +107,8 @@ class LocalSession:
         """Batches of updates. Raises `Fenced` and `AdapterError`."""
         while True:
             await self._news.wait()
-            if self._updates:
-                batch, self._updates = self._updates, []
+            if self._updates or self._changed:
+                batch, self._updates, self._changed = self._updates, [], False
                 yield batch
             elif self._trouble is not None:
                 raise self._trouble
@@ -126,7 +130,16 @@ class LocalSession:
             chains=True,
             beyond=found.beyond,
             trouble=found.beyond.trouble if found.beyond else "",
+            give_way=self._give_way,
         )
+
+    def stand_still(self, *, waits: bool) -> None:
+        """Tell the agent, if that is new to it; and of which of its updates all this is true."""
+        link = self._link
+        still = link.heard - len(self._updates) if link is not None and waits else -1
+        if link is not None and link.still != still:
+            link.still = still
+            link.send(protocol.StandStill(still))
 
     async def describe(self, key: str) -> str:
         """Why an attempt does not run yet."""
@@ -219,6 +232,14 @@ class LocalSession:
                 self._fail(_refusal(message))
             case protocol.Welcome():
                 self._welcome = message
+                self._change()
+            case protocol.GiveWay(why):
+                self._give_way = why
+                self._change()
+
+    def _change(self) -> None:
+        self._changed = True
+        self._news.set()
 
     def lost(self, link: Link) -> None:
         """The connection is gone: the agent has died, most likely."""
@@ -227,6 +248,7 @@ class LocalSession:
                 future.set_result(protocol.Answer(number))
         if self._link is link:
             self._link = None
+            self._give_way = ""
             if not self._closed and self._trouble is None:
                 self._again = asyncio.get_running_loop().create_task(self._connect_again())
 
@@ -249,7 +271,10 @@ class LocalSession:
 
 
 class Link(asyncio.Protocol):
-    """The stream to an agent. `first` is the agent's answer to the hello; None if it hung up instead."""
+    """The stream to an agent. `first` is the agent's answer to the hello; None if it hung up instead.
+
+    `heard`: how many updates have come; `still`: of how many the agent was told that the run stands still after them
+    """
 
     def __init__(self, session: LocalSession) -> None:
         self._session = session
@@ -259,6 +284,8 @@ class Link(asyncio.Protocol):
         self.first: asyncio.Future[protocol.Welcome | protocol.Refused | None] = (
             asyncio.get_running_loop().create_future()
         )
+        self.heard = 0
+        self.still = -1
 
     @property
     def alive(self) -> bool:
@@ -278,6 +305,7 @@ class Link(asyncio.Protocol):
                 assert isinstance(message, protocol.Welcome | protocol.Refused)
                 self.first.set_result(message)
             else:
+                self.heard += len(message.items) if isinstance(message, protocol.Updates) else 0
                 self._session.heard(message)
 
     def connection_lost(self, exc: Exception | None) -> None:

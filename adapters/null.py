@@ -84,6 +84,9 @@ class NullSession:
         """As given."""
         return self._capacity
 
+    def stand_still(self, *, waits: bool) -> None:
+        """Nothing ever waits."""
+
     async def describe(self, key: str) -> str:
         """Nothing ever waits."""
         return ""

@@ -9,20 +9,21 @@ from support.folded import Folded, begun, submitting
 from orch.adapters.contract import Capacity
 from orch.bus import events as ev
 from orch.bus.events import Accelerator, Resources
-from orch.state.deadlock import deadlock
+from orch.state.deadlock import deadlock, waits_for_others
 from orch.state.decide import Limits
 
 HOST = Capacity(cores=4, memory=4 << 30, disk=4 << 30, accelerators=(Accelerator("gpu", 2, "k80"),))
 LIMITS = Limits(slots=4, ahead=64)
 
 
-def run(service: Resources, user: Resources, *, queued: bool = True) -> Folded:
-    """A service of the workflow that is up, and a user that waits for room."""
+def run(service: Resources, user: Resources, *, queued: bool = True, other: bool = False) -> Folded:
+    """A service of the workflow that is up, and a user that waits for room; another job may be there."""
     told = begun()
     told.then(
         ev.Added(job=1, kind="Db", name="db", serves=0, form="service", resources=service),
         ev.Added(job=2, kind="use", name="user", needs=[1], resources=user),
-        ev.Planned(count=2, refs=[2]),
+        *((ev.Added(job=3, kind="use", name="other", retries=1),) if other else ()),
+        ev.Planned(count=3 if other else 2, refs=[2]),
         submitting(1),
         ev.Running(job=1, attempt=1),
     )
@@ -110,3 +111,60 @@ def test_another_job_that_runs_may_make_room() -> None:
     told = run(Resources(cores=2), Resources(cores=4))
     told.then(ev.Running(job=2, attempt=1))
     assert deadlock(told.state, HOST, LIMITS) == ""
+
+
+# Beside other runs ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_fits_alone_waits_for_others_and_may_be_told_to_give_way() -> None:
+    state = run(Resources(cores=1), Resources(cores=2)).state
+    assert waits_for_others(state, HOST)
+    assert deadlock(state, HOST, LIMITS) == ""
+    told = msgspec.structs.replace(HOST, give_way="cores: 2 wanted, 1 of 4 free; run other holds 2 cores")
+    assert deadlock(state, told, LIMITS) == (
+        "only services run (db [1]), and what needs them can never get room beside those of other runs: user [2]; "
+        "cores: 2 wanted, 1 of 4 free; run other holds 2 cores. Those runs wait for room, too, and this one has to "
+        "give way. Carry it on when they are over (orch replay --restart), or give the services less"
+    )
+
+
+def test_a_run_that_is_stuck_by_itself_waits_for_nobody() -> None:
+    state = run(Resources(cores=4), Resources(cores=1)).state
+    assert not waits_for_others(state, HOST)
+    assert "cores: wanted 1, available 0" in deadlock(state, msgspec.structs.replace(HOST, give_way="cores"), LIMITS)
+
+
+def test_what_may_get_room_elsewhere_waits_for_nobody() -> None:
+    state = run(Resources(cores=1), Resources(cores=2)).state
+    assert not waits_for_others(state, msgspec.structs.replace(HOST, elastic=True))
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [ev.Requested(what="pause")],
+        [ev.Requested(what="cancel")],
+        [ev.Running(job=2, attempt=1)],
+        [
+            *(submitting(3), ev.Running(job=3, attempt=1)),
+            ev.Retrying(job=3, attempt=1, reason="FAILED", wait=60.0, charged=True),
+        ],
+    ],
+    ids=["paused", "cancelled", "runs", "another backs off"],
+)
+def test_a_run_that_may_move_is_not_given_up_for_others(events: list[ev.Event]) -> None:
+    told = run(Resources(cores=1), Resources(cores=2), other=True)
+    told.then(*events)
+    assert not waits_for_others(told.state, HOST)
+    assert deadlock(told.state, msgspec.structs.replace(HOST, give_way="cores"), LIMITS) == ""
+
+
+def test_only_what_was_handed_over_waits_for_others() -> None:
+    assert not waits_for_others(run(Resources(cores=1), Resources(cores=2), queued=False).state, HOST)
+
+
+def test_a_run_that_holds_nothing_waits_for_nobody() -> None:
+    """It is in nobody's way."""
+    told = begun()
+    told.then(ev.Added(job=1, kind="f"), ev.Planned(count=1, refs=[1]), submitting(1))
+    assert not waits_for_others(told.state, HOST)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from orch.adapters.contract import Capacity, fits
 from orch.agent.devices import Device, choose, counted, shown
@@ -25,7 +25,7 @@ from orch.sizes import format_size
 
 PATIENCE = 30.0
 MOST_HOLDERS = 3
-"""Other runs that are named to who waits for room."""
+"""Other runs, and services of each, that are named to who waits for room."""
 
 _TINY = 1e-9
 
@@ -50,6 +50,7 @@ class Admission:
         self._ends: dict[Task, float] = {}  # when each that has a promise is over at the latest, by its wall time
         self._held: tuple[Run, Line] | None = None
         self._beside: dict[Task, None] = {}  # let in since then, because there is room beside it
+        self._lasting: list[Task] = []
 
     @property
     def waiting(self) -> int:
@@ -176,13 +177,19 @@ class Admission:
         """What has been passed for too long, by others of its run or of other runs."""
         found = None
         for each, since in self._passed.items():
-            if now - since > PATIENCE and not self.short(each[0], each[1].shape):
+            if now - since > PATIENCE and self._comes(*each):
                 found = each
                 break
         if found != self._held:
             self._held = found
             self._beside.clear()
         return found
+
+    def _comes(self, run: Run, line: Line) -> bool:
+        """Can it start once all that comes to an end has ended?"""
+        return not self.short(run, line.shape) and (
+            not self._lasting or self._fits_with(self._lasting, run, line.shape)
+        )
 
     def _does_no_harm(self, held: tuple[Run, Line], run: Run, line: Line) -> bool:
         """Does it come first anyway, or take nothing that the one waits for for which a place is held?"""
@@ -227,6 +234,29 @@ class Admission:
             and sum(each.disk for each in every) <= self.totals.disk
             and (not wanted or choose(set(self.totals.devices) - taken, wanted) is not None)
         )
+
+    # Runs that wait for each other ----------------------------------------------------------------------------
+
+    def held_by(self, run: Run) -> list[Task]:
+        """The attempts of a run that have a promise."""
+        return [task for task in self._ends if task.run is run]
+
+    def expect_no_end_of(self, runs: Sequence[Run]) -> None:
+        """No place is held for what would need room that these have: what runs of them is there to stay."""
+        self._lasting = [task for task in self._ends if task.run in runs] if runs else []
+
+    def to_give_way(self, runs: Sequence[Run]) -> Run | None:
+        """Which of these has to go so that another can go on: none, if one can as soon as all other runs have ended.
+
+        `runs`: the oldest first, of which only services run. One by one they are thought away, the youngest first,
+        until something that waits has room; the last of these made the difference.
+        """
+        for count in range(len(runs), 0, -1):
+            left = runs[:count]
+            running = [task for task in self._ends if task.run in left]
+            if any(self._fits_with(running, run, line.shape) for run in left for line in run.queues):
+                return runs[count] if count < len(runs) else None
+        return None
 
     # What there is --------------------------------------------------------------------------------------------
 
@@ -295,7 +325,7 @@ class Admission:
             parts = [f"{cores:g} cores", *(f"{format_size(size)} of {what}" for what, size in sizes if size)]
             devices = [device for task in own for device in task.devices]
             parts += [shown(counted(devices))] if devices else []
-            yield f"run {name} holds {', '.join(parts)}"
+            yield f"run {name} holds {', '.join(parts)}{_for_services(own)}"
         if len(held) > MOST_HOLDERS:
             yield f"{len(held) - MOST_HOLDERS} more runs hold some"
 
@@ -362,6 +392,15 @@ def _asked(shape: Shape) -> Resources:
 def _capacity(totals: Totals) -> Capacity:
     devices = counted(totals.devices)
     return Capacity(totals.cores, totals.memory, totals.disk, accelerators=devices, trouble=totals.trouble)
+
+
+def _for_services(tasks: list[Task]) -> str:
+    """Whose places these are, if only services have them, which keep them."""
+    if any(task.up is None for task in tasks):
+        return ""
+    names = [f"{task.attempt.name or task.attempt.kind} [{task.attempt.job}]" for task in tasks]
+    more = f" and {len(names) - MOST_HOLDERS} more" if len(names) > MOST_HOLDERS else ""
+    return f" for services: {', '.join(names[:MOST_HOLDERS])}{more}"
 
 
 def _wanted(wanted: int, free: int, of: int) -> str:

@@ -36,7 +36,11 @@ class Service(Protocol):
 
 
 class Connection:
-    """One leader's connection. `run` is set once it has said hello."""
+    """One leader's connection. `run` is set once it has said hello.
+
+    `still`: how many updates the leader had had when it said that its run stands still; -1: it does not
+    `gives_way`: it was told to give way
+    """
 
     def __init__(self, stream: Stream, service: Service) -> None:
         self._stream = stream
@@ -46,6 +50,14 @@ class Connection:
         self._open = True
         self.run: Run | None = None
         self.updates: list[Update] = []
+        self.still = -1
+        self.gives_way = False
+        self._sent = 0
+
+    @property
+    def stands_still(self) -> bool:
+        """Does its run, with all that it has been told or is about to be told?"""
+        return self.still == self._sent + len(self.updates)
 
     def send(self, message: protocol.FromAgent) -> None:
         """Send, now or when there is room."""
@@ -56,6 +68,7 @@ class Connection:
         """Send the updates that have gathered."""
         if self.updates:
             items, self.updates = self.updates, []
+            self._sent += len(items)
             self.send(protocol.Updates(items))
 
     def refuse(self, message: str, *, fenced: bool = False) -> None:

@@ -20,6 +20,7 @@ from orch.agent.journal import Accepted, Acknowledged, Begun, Ended
 from orch.agent.model import Phase, Run, Shape, Task, template_key
 from orch.agent.ports import Parts, Timer
 from orch.agent.rooms import Room
+from orch.agent.standstill import Standstill
 from orch.attempt import Attempt, Note, Outcome, Reason
 
 SETTLE = 1024 * 1024
@@ -46,6 +47,7 @@ class Agent:
         self._epochs: dict[str, int] = {}
         self._tasks: dict[str, Task] = {}
         self._chains = Chains()
+        self._standstill = Standstill(parts.admission)
         self._fresh: dict[Run, list[str]] = {}
         self._connections: dict[Connection, None] = {}  # in the order in which they came
         self._sync = False
@@ -125,6 +127,8 @@ class Agent:
             connection.send(self._answer(self._tasks.get(message.key), message))
         elif run is None or run.connection is not connection:
             connection.refuse("say hello first")
+        elif isinstance(message, protocol.StandStill):
+            connection.still = message.heard
         else:
             self._request(run, connection, message)
 
@@ -191,6 +195,7 @@ class Agent:
         """What runs goes on, and what waits for more than there is now may wait for another change."""
         assert run.info is not None  # it has said hello
         run.info = msgspec.structs.replace(run.info, cores=wanted.cores, memory=wanted.memory, disk=wanted.disk)
+        connection.still = -1  # with other limits it may not
         connection.send(self._welcome(run))
 
     def _run(self, name: str) -> Run:
@@ -330,7 +335,7 @@ class Agent:
         if self._execution.catching_up:
             return "waits until it is done what attempts of an earlier agent have deferred to their end"
         short = self._admission.waits_for(task.run, task.shape)
-        return f"waits for {short}" if short else "waits for its turn"
+        return f"waits for {short}{self._standstill.of(task.run)}" if short else "waits for its turn"
 
     # What attempts do -----------------------------------------------------------------------------------------
 
@@ -417,6 +422,7 @@ class Agent:
         self._write_journal()
         for connection in list(self._connections):
             connection.flush_updates()
+        self._standstill.settle(self._runs.values(), self._connections)
         self._consider_leaving()
 
     def _refuse_to_start(self) -> None:
@@ -430,6 +436,7 @@ class Agent:
         now = self._parts.monotonic()
         if self._execution.catching_up:
             return
+        self._standstill.look(self._runs.values())
         while self._admission.waiting and (task := self._admission.next(now)) is not None:
             self._execution.start(task)
 

@@ -12,7 +12,7 @@ from orch.attempt import Attempt
 from orch.bus.events import Accelerator
 from orch.environment import packed, unpacked
 
-VERSION = 4
+VERSION = 5
 """Raised with every change that an older side would not understand."""
 
 
@@ -85,6 +85,12 @@ class Ask(msgspec.Struct, frozen=True, tag="ask"):
     key: str
 
 
+class StandStill(msgspec.Struct, frozen=True, tag="stand-still"):
+    """Nothing of the run can move unless other runs give room; so it was after `heard` updates. -1: no more so."""
+
+    heard: int
+
+
 class Bye(msgspec.Struct, frozen=True, tag="bye"):
     """The leader leaves in order; live attempts go on."""
 
@@ -117,6 +123,12 @@ class Updates(msgspec.Struct, frozen=True, tag="updates"):
     items: list[Update]
 
 
+class GiveWay(msgspec.Struct, frozen=True, tag="give-way"):
+    """Runs here wait for each other, and this one has to go. `why`: what it lacks, for people. Empty: no more so."""
+
+    why: str
+
+
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
     """`text`: why the attempt is not running yet. `out`, `err`: what it has written so far, head and tail.
 
@@ -130,8 +142,8 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     known: bool = False
 
 
-FromLeader = Hello | Submit | Cancel | StopServices | Limit | Acknowledge | Find | Ask | Bye
-FromAgent = Welcome | Refused | Updates | Answer
+FromLeader = Hello | Submit | Cancel | StopServices | Limit | Acknowledge | Find | Ask | StandStill | Bye
+FromAgent = Welcome | Refused | Updates | GiveWay | Answer
 
 _encoder = msgspec.msgpack.Encoder()
 _from_leader = msgspec.msgpack.Decoder(FromLeader)

@@ -82,7 +82,7 @@ class Leader:
         self._inbox: Inbox[Item] = Inbox()
         self._backoff = Backoff(state, anyio.current_time)
         self._aside = Aside(state, log.fetch, self._supply, calls, self._inbox.put, reuse=self._settings.cache != "off")
-        self._stall = Stall(state, session.capacity, anyio.current_time)
+        self._stall = Stall(state, session, anyio.current_time)
         self._unsettled = {state.jobs[job].key for job in state.live}
         self._ask = 0  # number of the latest question to the adapter
         self._early: dict[str, Finished] = {}  # of links: what came before the end of the one before them

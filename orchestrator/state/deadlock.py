@@ -1,8 +1,8 @@
 """Runs in which nothing can move any more: found, and explained. Pure.
 
 Services hold their places for as long as they are needed. If they hold so much that nothing of what needs them can ever
-get a place, the run would wait for ever. So would several runs whose services hold each other's places: only the adapter
-can see that. It is told of each of them that it waits for others, and tells one of them to give way.
+get a place, the run would wait for ever. So would several runs whose services hold each other's places: that only the
+adapter can see. It is told of each of them that it waits for others, and tells one of them to give way.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def _split(live: list[Job]) -> tuple[list[Job], list[Job]]:
 
 def _in_the_way(running: list[Job], queued: list[Job], capacity: Capacity) -> str:
     return (
-        f"only services run ({_names(running)}), and beside those of other runs, which wait as well, what needs them can "
-        f"never get room: {_names(queued)}; {capacity.give_way}. Of these runs, this one gives way: carry it on when "
-        "there is room (orch replay --restart), or give the services less"
+        f"only services run ({_names(running)}), and what needs them can never get room beside those of other runs: "
+        f"{_names(queued)}; {capacity.give_way}. Those runs wait for room, too, and this one has to give way. "
+        "Carry it on when they are over (orch replay --restart), or give the services less"
     )
 
 

@@ -340,6 +340,9 @@ class FakeSession:
         """The limits."""
         return self._batch.capacity
 
+    def stand_still(self, *, waits: bool) -> None:
+        """There is one run."""
+
     async def describe(self, key: str) -> str:
         """Why it is not running yet."""
         return "waits in the fake queue" if key in self._batch.records else ""

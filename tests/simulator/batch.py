@@ -330,6 +330,9 @@ class WildSession:
     def capacity(self) -> Capacity:
         return self._batch.capacity
 
+    def stand_still(self, *, waits: bool) -> None:
+        """There is one run."""
+
     async def describe(self, key: str) -> str:
         return ""
 
