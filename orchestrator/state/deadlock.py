@@ -27,9 +27,9 @@ def deadlock(state: State, capacity: Capacity, limits: Limits) -> str:
     running, queued = _split(live)
     if not running:
         return ""
-    if _may_get_room(state, live, running, capacity, limits):
+    if _may_get_room(state, queued, running, capacity, limits):
         return _in_the_way(running, queued, capacity) if capacity.give_way else ""
-    wanting = [row for row in live if row.state is not JobState.RUNNING] or [state.jobs[job] for job in state.ready]
+    wanting = queued or [state.jobs[job] for job in state.ready]
     if not wanting:
         return _nothing_left(state)
     return (
@@ -76,13 +76,12 @@ def _nothing_left(state: State) -> str:
     return f"these jobs wait for each other: {_names(waiting)}" if waiting else ""
 
 
-def _may_get_room(state: State, live: list[Job], running: list[Job], capacity: Capacity, limits: Limits) -> bool:
-    queued = _split(live)[1]
+def _may_get_room(state: State, queued: list[Job], running: list[Job], capacity: Capacity, limits: Limits) -> bool:
     if queued:
         return capacity.elastic or _one_fits(queued, running, capacity)
-    room = limits.slots + limits.ahead - len(live)
+    room = limits.slots + limits.ahead - len(running)
     if limits.jobs:
-        room = min(room, limits.jobs - len(live))
+        room = min(room, limits.jobs - len(running))
     free = {lane for lane, most in limits.lanes.items() if most and state.lanes[lane] >= most}
     return room > 0 and any(state.jobs[job].lane not in free for job in state.ready)
 
