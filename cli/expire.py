@@ -13,7 +13,6 @@ from orch.bus.lock import RunLock
 from orch.cli.clean import STATES, delete_run
 from orch.cli.common import say
 from orch.cli.render import date_time, table, terminal_width
-from orch.cli.summary import run_state
 from orch.cli.usage import UsageError
 from orch.clock import system_clock
 from orch.errors import RunBusy
@@ -24,6 +23,7 @@ from orch.state.status import seconds_since
 from orch.store.file import FileStore
 from orch.store.layout import lock_file, log_dir, run_dir
 from orch.store.runs import list_runs
+from orch.summary import run_state
 
 
 class Old(NamedTuple):

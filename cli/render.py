@@ -30,7 +30,7 @@ def _local(time: str, form: str, cut: int = 0) -> str:
 
 def one_line(text: str, most: int = 0) -> str:
     """`text` without line breaks and control characters, cut to `most` characters (0: not cut)."""
-    flat = "".join(c if c.isprintable() else " " for c in text)
+    flat = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
     return flat if not most or len(flat) <= most else flat[: most - 1] + "…"
 
 

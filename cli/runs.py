@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from orch.cli.common import find_store, say
 from orch.cli.parser import STORE, LogLevel, Store, application, command, natural
 from orch.cli.render import date_time, table, terminal_width
-from orch.cli.summary import Summary, as_json, leader_alive, summarize
+from orch.cli.summary import as_json, kept_summary, leader_alive
 from orch.errors import LogDamaged, OrchError
 from orch.hints import store_option
 from orch.history import fold_quickly
@@ -20,6 +21,7 @@ from orch.state.law import JobState
 from orch.state.model import State
 from orch.store.layout import log_dir
 from orch.store.runs import list_runs
+from orch.summary import Summary, summarize
 
 app = application()
 
@@ -49,13 +51,14 @@ def list_(
 
 def _summary(directory: Path, name: str) -> Summary:
     """Of one run, under the name that it has here. One that cannot be read is shown as such: the others count too."""
-    import msgspec
-
+    kept = kept_summary(directory)
+    if kept is not None:
+        return msgspec.structs.replace(kept.summary, run=name)
     try:
-        found = summarize(fold_quickly(directory), leader_alive(directory))
+        found = summarize(fold_quickly(directory), alive=leader_alive(directory))
     except (OrchError, IllegalTransition, OSError) as error:
         state = "damaged" if isinstance(error, (LogDamaged, IllegalTransition)) else "unreadable"
-        found = msgspec.structs.replace(summarize(State(), None), state=state, warnings=[str(error)])
+        found = msgspec.structs.replace(summarize(State(), alive=None), state=state, warnings=[str(error)])
     return msgspec.structs.replace(found, run=name)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orch.cli.common import find_log, say, store_hint
 from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, command, words
-from orch.cli.summary import as_json, leader_alive, picture
+from orch.cli.render import clock_time
+from orch.cli.summary import as_json, kept_summary, leader_alive, picture
 from orch.cli.usage import UsageError
-from orch.cli.view import jobs_table, show
+from orch.cli.view import jobs_table, show, show_summary
 from orch.history import fold_quickly
 from orch.state.law import JobState
 from orch.state.model import State
+from orch.state.status import job_status
 
 _STATES = [state.value for state in JobState if state is not JobState.ADDED]
 
@@ -62,20 +65,32 @@ def status(
     """The jobs of a run (default: the newest), as they stand now."""
     _check(json=json, only=only, jobs=jobs, graph=graph, by=by)
     directory, _ = find_log(store, run)
+    if not (json or jobs or graph or only) and show_kept(directory, store_hint(store)):
+        return 0
     state = fold_quickly(directory)
     if graph:
         _graph(state, graph, by)
         return 0
     if jobs:
         rows = [row for row in state.jobs.values() if row.state is not JobState.ADDED and only in ("", row.state.value)]
-        print(jobs_table(state, rows))
+        print(jobs_table([job_status(state, row) for row in rows], state.time))
         return 0
     alive = leader_alive(directory)
     if json:
         print(as_json(picture(state, alive, only)))
     else:
-        show(state, alive, only=only, most=0 if only else 50, where=store_hint(store))
+        show(state, alive, only=only, where=store_hint(store))
     return 0
+
+
+def show_kept(directory: Path, where: str) -> bool:
+    """Show a run with many events by what its leader keeps beside the log; False if that cannot be."""
+    kept = kept_summary(directory)
+    if kept is None or not kept.jobs:
+        return False
+    at = "" if kept.whole else f" (as of {clock_time(kept.summary.time)})"
+    show_summary(kept.summary, kept.jobs, at=at, where=where)
+    return True
 
 
 def _check(*, json: bool, only: str, jobs: bool, graph: str, by: str) -> None:

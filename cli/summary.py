@@ -1,47 +1,18 @@
-"""A run in a few words: what `list`, `status` and `replay` say of it, for people and as JSON."""
+"""What `list`, `status` and `replay` say of a run, for people and as JSON."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from orch.bus.events import Resources
 from orch.sizes import format_duration, format_size
-from orch.state.law import JobState
 from orch.state.model import Job, State
 from orch.state.status import JobStatus, statuses
-
-SHOWN = [state for state in JobState if state is not JobState.ADDED]
-
-
-class LeaderInfo(msgspec.Struct, frozen=True):
-    """The latest leader. `alive`: does it hold the run's lock; null where that cannot be known (a copied log)."""
-
-    host: str
-    pid: int
-    since: str
-    epoch: int
-    alive: bool | None
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """A run. Times are UTC, ISO 8601; empty where there is none. `counts`: jobs in each state."""
-
-    run: str
-    name: str
-    state: str
-    seq: int
-    jobs_total: int
-    counts: dict[str, int]
-    started: str
-    ended: str
-    tags: dict[str, str]
-    source: str
-    adapter: str
-    leader: LeaderInfo
-    warnings: list[str]
+from orch.summary import Summary, summarize
 
 
 class Picture(Summary, frozen=True):
@@ -50,51 +21,10 @@ class Picture(Summary, frozen=True):
     jobs: dict[str, JobStatus]
 
 
-def summarize(state: State, alive: bool | None) -> Summary:
-    """The run in a few words."""
-    created = state.created
-    counts = {one.value: state.counts[one] for one in SHOWN}
-    host, pid, since = state.leader
-    return Summary(
-        run=created.run if created else "",
-        name=created.name if created else "",
-        state=run_state(state, alive),
-        seq=state.seq,
-        jobs_total=sum(counts.values()),
-        counts=counts,
-        started=created.time if created else "",
-        ended=state.time if state.outcome else "",
-        tags=created.tags if created else {},
-        source=created.source if created else "",
-        adapter=created.adapter if created else "",
-        leader=LeaderInfo(host=host, pid=pid, since=since, epoch=state.epoch, alive=alive),
-        warnings=state.warnings,
-    )
-
-
 def picture(state: State, alive: bool | None, only: str = "") -> Picture:
     """The run and its jobs, or those in one state."""
     jobs = {job: status for job, status in statuses(state).items() if only in ("", status.state)}
-    return Picture(**msgspec.structs.asdict(summarize(state, alive)), jobs=jobs)
-
-
-def run_state(state: State, alive: bool | None) -> str:
-    """One word for the run.
-
-    With an outcome: succeeded, failed, cancelled. Else cancelling, stopping, paused or running while it is led, and
-    stopped or interrupted (the leader went away without a word) when it is not.
-    """
-    if state.outcome:
-        return state.outcome
-    if state.closed or alive is False:
-        return "stopped" if state.closed == "stopped" else "interrupted"
-    if state.cancelling:
-        return "cancelling"
-    if state.stopping:
-        return "stopping"
-    if state.paused:
-        return "paused"
-    return "running" if state.planned else "starting"
+    return Picture(**msgspec.structs.asdict(summarize(state, alive=alive)), jobs=jobs)
 
 
 def counts_line(summary: Summary) -> str:
@@ -125,9 +55,39 @@ def as_json(value: Any) -> str:
 
 def leader_alive(directory: Path) -> bool | None:
     """Does somebody hold the lock of the run whose log is `directory`? None where there is no lock to look at."""
+    lock = f"{directory.parent}/lock"
+    try:
+        if not os.stat(lock).st_size:  # nobody has signed it
+            return False
+    except FileNotFoundError:
+        return None
     from orch.bus.lock import RunLock
 
-    lock = directory.parent / "lock"
-    if not lock.exists():
+    return RunLock(Path(lock)).holder() is not None
+
+
+class Told(NamedTuple):
+    """What the leader has kept. `jobs`: some, of a run with many events. `whole`: nothing has happened since."""
+
+    summary: Summary
+    jobs: list[JobStatus]
+    whole: bool
+
+
+def kept_summary(directory: Path) -> Told | None:
+    """The summary that is kept beside a log, if it can be believed; None: the log has to be folded.
+
+    One that the log has outgrown is a moment old while the run is led, and nothing afterwards.
+    """
+    from orch.store.summaries import read
+
+    found = read(directory)
+    if found is None:
         return None
-    return RunLock(lock).holder() is not None
+    kept, whole = found
+    alive = leader_alive(directory)
+    if not whole and not alive:
+        return None
+    state = kept.left if alive is False else kept.summary.state
+    leader = msgspec.structs.replace(kept.summary.leader, alive=alive)
+    return Told(msgspec.structs.replace(kept.summary, state=state, leader=leader), kept.jobs, whole)

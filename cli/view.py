@@ -4,46 +4,50 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from orch.cli.common import harmless
 from orch.cli.render import date_time, one_line, table, terminal_width
-from orch.cli.summary import Summary, counts_line, summarize
+from orch.cli.summary import counts_line
 from orch.sizes import format_duration
 from orch.state.law import LIVE, JobState
-from orch.state.model import Job, State
-from orch.state.status import JobStatus, explain, job_status, seconds_since
+from orch.state.model import State
+from orch.state.status import JobStatus, job_status, seconds_since
+from orch.summary import Summary, first_jobs, summarize
 
 MOST_JOBS = 50
 LONGEST_NOTE = 40
 """Characters of an annotation, at most."""
 
-_INTERESTING = (JobState.FAILED, JobState.RUNNING, JobState.QUEUED, JobState.SUBMITTING, JobState.READY)
 
+def show(state: State, alive: bool | None, *, only: str = "", at: str = "", where: str = "") -> None:
+    """Print the run and its jobs: those in the state `only`, else as many as one wants to see.
 
-def show(
-    state: State, alive: bool | None, *, only: str = "", most: int = MOST_JOBS, at: str = "", where: str = ""
-) -> None:
-    """Print the run and up to `most` jobs (0: all); what failed or is at work comes first if not all fit.
-
-    `where`: the option that names the store, for a hint.
+    `at`: said behind the run's state. `where`: the option that names the store, for a hint.
     """
-    summary = summarize(state, alive)
-    print(harmless(header(summary, state, at)))
-    rows = [row for row in state.jobs.values() if row.state is not JobState.ADDED and only in ("", row.state.value)]
-    shown = rows if not most or len(rows) <= most else select(rows, most)
-    if shown:
+    rows = [row for row in state.jobs.values() if row.state == only] if only else first_jobs(state, MOST_JOBS)
+    jobs = [job_status(state, row) for row in rows]
+    show_summary(summarize(state, alive=alive), jobs, all_of_them=bool(only), at=at, where=where)
+
+
+def show_summary(
+    summary: Summary, jobs: Sequence[JobStatus], *, all_of_them: bool = False, at: str = "", where: str = ""
+) -> None:
+    """Print the run and these of its jobs, and how many more there are unless they are `all_of_them`."""
+    print(harmless(header(summary, at)))
+    if jobs:
         print()
-        print(jobs_table(state, shown))
-    if len(shown) < len(rows):
+        print(jobs_table(jobs, summary.time))
+    if len(jobs) < summary.jobs_total and not all_of_them:
         see = f"orch status {summary.run}{where} --state STATE, or --json for all"
-        print(f"… and {len(rows) - len(shown)} more jobs: {see}")
+        print(f"… and {summary.jobs_total - len(jobs)} more jobs: {see}")
 
 
-def header(summary: Summary, state: State, at: str = "") -> str:
+def header(summary: Summary, at: str = "") -> str:
     """The lines above the jobs."""
     name = f" ({summary.name})" if summary.name else ""
-    last = state.time
+    last = summary.time
     ran = f", {format_duration(seconds_since(summary.started, last))}" if summary.started and last else ""
     lines = [
         f"run      {summary.run}{name}",
@@ -67,50 +71,27 @@ def _leader(summary: Summary) -> str:
     return f"{text}, {alive}" if alive else text
 
 
-def select(rows: list[Job], most: int) -> list[Job]:
-    """The `most` rows that a person wants to see, in the order of their numbers."""
-
-    def first(rows: Iterable[Job]) -> set[int]:
-        return {row.id for row in itertools.islice(rows, most)}
-
-    wanted: set[int] = set()
-    for state in _INTERESTING:
-        wanted |= first(row for row in rows if row.state is state)
-        if len(wanted) >= most:
-            break
-    chosen = [row for row in rows if row.id in wanted][:most]
-    for row in rows:
-        if len(chosen) >= most:
-            break
-        if row.id not in wanted:
-            chosen.append(row)
-    return sorted(chosen, key=lambda row: row.id)
-
-
-def jobs_table(state: State, rows: Iterable[Job]) -> str:
-    """A line a job."""
+def jobs_table(jobs: Iterable[JobStatus], now: str) -> str:
+    """A line a job. `now`: the time of the last event."""
     head = ["JOB", "NAME", "STATE", "TRY", "EXIT", "TIME", "HOST", "WHY"]
-    lines = [_line(state, row) for row in rows]
-    return table(head, lines, width=terminal_width(is_terminal=sys.stdout.isatty()))
+    return table(head, [_line(job, now) for job in jobs], width=terminal_width(is_terminal=sys.stdout.isatty()))
 
 
-def _line(state: State, row: Job) -> list[str]:
-    status = job_status(state, row)
+def _line(job: JobStatus, now: str) -> list[str]:
     return [
-        status.id,
-        status.name,
-        status.state,
-        str(status.attempt or ""),
-        exit_text(status),
-        _time(state, row, status),
-        status.host,
-        "; ".join(filter(None, [explain(state, row), notes(row)])),
+        job.id,
+        job.name,
+        job.state,
+        str(job.attempt or ""),
+        exit_text(job),
+        _time(job, now),
+        job.host,
+        "; ".join(filter(None, [job.why, notes(job.annotations)])),
     ]
 
 
-def notes(row: Job, most: int = 3) -> str:
-    """What the job has noted of itself, as "records=12, rate=0.5"; `orch why` has all of it."""
-    found = row.annotations or {}
+def notes(found: dict[str, Any], most: int = 3) -> str:
+    """What a job has noted of itself, as "records=12, rate=0.5"; `orch why` has all of it."""
     parts = [one_line(f"{name}={value}", LONGEST_NOTE) for name, value in itertools.islice(found.items(), most)]
     return ", ".join(parts) + (", …" if len(found) > most else "")
 
@@ -124,9 +105,9 @@ def exit_text(status: JobStatus) -> str:
     return "" if status.exit_code is None else str(status.exit_code)
 
 
-def _time(state: State, row: Job, status: JobStatus) -> str:
+def _time(job: JobStatus, now: str) -> str:
     """How long it has run."""
-    if row.state in LIVE:
-        since = row.times.get(JobState.RUNNING) if row.state is JobState.RUNNING else None
-        return format_duration(seconds_since(since, state.time)) if since else ""
-    return format_duration(status.wall) if status.wall else ""
+    if job.state in LIVE:
+        since = job.times.get(JobState.RUNNING) if job.state == JobState.RUNNING else None
+        return format_duration(seconds_since(since, now)) if since else ""
+    return format_duration(job.wall) if job.wall else ""

@@ -14,7 +14,7 @@ from orch.cli.common import find_job, find_run, find_store, harmless
 from orch.cli.outputs import blob_of, output_at, where
 from orch.cli.parser import STORE, LogLevel, Store, application, command
 from orch.cli.render import date_time, one_line
-from orch.cli.summary import leader_alive, run_state, wants
+from orch.cli.summary import leader_alive, wants
 from orch.cli.usage import UsageError
 from orch.hints import store_option
 from orch.history import fold_quickly
@@ -24,6 +24,7 @@ from orch.state.model import WORKFLOW, Job, State
 from orch.state.status import explain
 from orch.store.file import FileStore
 from orch.store.layout import log_dir
+from orch.summary import run_state
 
 LAST_LINES = 50
 LONGEST_NOTE = 500
@@ -87,7 +88,7 @@ def _reason(state: State, row: Job, found: History) -> str:
 
 def _run(store: FileStore, run: str, state: State) -> Iterator[str]:
     """The run itself may be why."""
-    how = run_state(state, leader_alive(store.local_path(log_dir(run))))
+    how = run_state(state, alive=leader_alive(store.local_path(log_dir(run))))
     if how in ("stopped", "interrupted"):
         yield f"  run      {how}; carry it on: orch replay {run} --restart{store_option(store)}"
     elif how == "paused":

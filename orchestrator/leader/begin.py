@@ -88,7 +88,14 @@ async def begin(
             if not lock.renew():
                 raise RunBusy(f"the run {run} has been taken over by another leader while it was planned")
             return await commit_first(
-                run, log_directory, lock, session, settings=settings, events=first, cache=cache_of(store, run)
+                run,
+                log_directory,
+                lock,
+                session,
+                settings=settings,
+                events=first,
+                cache=cache_of(store, run),
+                summary=True,
             )
         except BaseException:  # cancelled, too: a session that is open is closed
             with anyio.CancelScope(shield=True):
@@ -192,6 +199,7 @@ async def commit_first(
     events: list[ev.Event],
     machine: Machine = HERE,
     cache: MakeCache | None = None,
+    summary: bool = False,
 ) -> Opened:
     """Create the log in `directory`, with the run's first events in it."""
     lock.acquire()
@@ -209,4 +217,14 @@ async def commit_first(
     except BaseException:  # cancelled, too: whoever comes next finds the lock free
         lock.release()
         raise
-    return Opened(run, state, log, lock=lock, session=session, settings=settings, machine=machine, cache=cache)
+    return Opened(
+        run,
+        state,
+        log,
+        lock=lock,
+        session=session,
+        settings=settings,
+        machine=machine,
+        cache=cache,
+        summary=summary,
+    )

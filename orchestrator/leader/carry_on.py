@@ -21,6 +21,7 @@ from orch.leader.opened import Ended, MakeCache, Opened
 from orch.leader.opening import AdapterByName, Lock, cache_of, open_log, run_info
 from orch.leader.requests import SET
 from orch.leader.settings import ADJUSTABLE, Settings, from_log, make_limits
+from orch.leader.summarizing import Summarizer
 from orch.state.fold import apply
 from orch.state.law import ACTIVE
 from orch.state.model import State
@@ -80,6 +81,7 @@ async def carry_on(
         wish=wish,
         by=by,
         cache=cache_of(store, run),
+        summary=True,
     )
 
 
@@ -104,6 +106,7 @@ async def reopen(  # noqa: PLR0913 - all that opening has to be told
     by: str = "",
     machine: Machine = HERE,
     cache: MakeCache | None = None,
+    summary: bool = False,
 ) -> Opened | Ended:
     """Begin an epoch of the log in `directory`, whose fold so far is `state`; `news` are said first.
 
@@ -119,6 +122,8 @@ async def reopen(  # noqa: PLR0913 - all that opening has to be told
             await _catch_up(log, state, news, wish, by)
             if state.outcome == "succeeded" or wish in RECORD_ONLY:
                 await _leave(log, state, before)
+                if summary:
+                    Summarizer(log, state).last()
                 lock.release()
                 return _ended(run, directory, state)
             session = await connect(log.epoch)
@@ -131,7 +136,17 @@ async def reopen(  # noqa: PLR0913 - all that opening has to be told
     except BaseException:  # cancelled, too: whoever comes next finds the lock free
         lock.release()
         raise
-    return Opened(run, state, log, lock=lock, session=session, settings=settings, machine=machine, cache=cache)
+    return Opened(
+        run,
+        state,
+        log,
+        lock=lock,
+        session=session,
+        settings=settings,
+        machine=machine,
+        cache=cache,
+        summary=summary,
+    )
 
 
 async def _catch_up(log: Log, state: State, news: Sequence[ev.Event], wish: str, by: str) -> None:

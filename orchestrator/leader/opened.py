@@ -20,6 +20,7 @@ from orch.leader.leader import Leader
 from orch.leader.opening import Lock
 from orch.leader.requests import Request, drop_request
 from orch.leader.settings import Settings
+from orch.leader.summarizing import Summarizer
 from orch.state.model import State
 
 MakeCache = Callable[[Callable[[str], None]], Cache]
@@ -42,7 +43,7 @@ class Ended:
 
 
 class Opened:
-    """A run that this process leads."""
+    """A run that this process leads. `summary`: is one kept beside the log?"""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class Opened:
         settings: Settings,
         machine: Machine,
         cache: MakeCache | None = None,
+        summary: bool = False,
     ) -> None:
         self.run = run
         self.state = state
@@ -67,6 +69,7 @@ class Opened:
         self._machine = machine
         self._published: Callable[[list[ev.Event]], Any] = lambda _: None
         self._cache = cache(self._warn) if cache is not None else None
+        self._summary = Summarizer(log, state) if summary else None
         self.leader = Leader(
             state, log, session, settings, publish=self._publish, recorded=self._recorded, calls=self._cache
         )
@@ -77,6 +80,8 @@ class Opened:
     def _publish(self, events: list[ev.Event]) -> None:
         self.topic.publish(events)
         self._published(events)
+        if self._summary is not None:
+            self._summary.committed()
 
     @staticmethod
     def _recorded(request: Request) -> None:
@@ -89,6 +94,8 @@ class Opened:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._keep)
+                if self._summary is not None:
+                    tasks.start_soon(self._summary.keep, self._machine.sleep)
                 await self.leader.lead()
                 tasks.cancel_scope.cancel()
         finally:
@@ -113,6 +120,8 @@ class Opened:
             with contextlib.suppress(Fenced, LogTrouble):  # whoever leads has heard of it before
                 await self.leader.leave()
                 await self._log.close()
+                if self._summary is not None:
+                    self._summary.last()
         finally:
             if self._cache is not None:
                 await self._cache.close()

@@ -25,8 +25,14 @@ _ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
+_FIRST = segment_name(1)
+
+
 class _FirstLine(msgspec.Struct):
     time: str
+
+
+_FIRST_LINE = msgspec.json.Decoder(_FirstLine)
 
 
 def new_run_id(at: float | None = None) -> str:
@@ -77,11 +83,14 @@ def _created(store: FileStore, run: str) -> str:
 
     Something that is less than any time if that cannot be read: such a run is listed behind the others.
     """
+    soon = _quickly(f"{store.root}/{log_dir(run)}/{_FIRST}")
+    if soon:
+        return soon
     directory, unknown = store.local_path(log_dir(run)), ""
     try:
         for epoch in epochs(directory, REAL):
             try:
-                return msgspec.json.decode(_first_line(directory / segment_name(epoch)), type=_FirstLine).time
+                return _FIRST_LINE.decode(_first_line(directory / segment_name(epoch))).time
             except OrchError:
                 unknown = _UNKNOWN
             except (ValueError, RecursionError):  # a claim that was never made good; or damage, where it is long
@@ -90,6 +99,21 @@ def _created(store: FileStore, run: str) -> str:
     except LogTrouble as error:
         return "" if isinstance(error.__cause__, NotADirectoryError) else _UNKNOWN
     return unknown
+
+
+def _quickly(path: str) -> str:
+    """The time in the first line of a segment, where all is as it mostly is; else empty, and others find out why."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        line, newline, _ = os.read(handle, LONGEST_FIRST_LINE).partition(b"\n")
+        return _FIRST_LINE.decode(line).time if newline else ""
+    except (OSError, ValueError, RecursionError):
+        return ""
+    finally:
+        os.close(handle)
 
 
 def _first_line(path: Path) -> bytes:
