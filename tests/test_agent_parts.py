@@ -340,14 +340,39 @@ def test_a_scratch_directory_is_removed_whatever_is_in_it(tmp_path: Path) -> Non
     assert os.listdir(tmp_path / "trash") == []
 
 
+def test_a_command_gets_the_directory_of_an_earlier_one_only_if_nothing_was_done_to_it(tmp_path: Path) -> None:
+    scratch = Scratch(str(tmp_path))
+    place = scratch.lend()
+    assert scratch.take_back(place)
+    assert not scratch.take_back(place)
+    assert scratch.lend() == place
+    Path(place, "left").touch()
+    assert not scratch.take_back(place)
+    scratch.remove(place)
+    place = scratch.lend()
+    Path(place).chmod(0o755)
+    assert not scratch.take_back(place)
+    scratch.remove(place)
+    place = scratch.lend()
+    assert scratch.take_back(place)
+    Path(place, "late").touch()
+    other = scratch.lend()
+    assert other != place
+    assert os.listdir(other) == []
+    for pid in list(scratch.helpers):
+        scratch.child_ended(*os.waitpid(pid, 0))
+    assert os.listdir(tmp_path / "commands") == [Path(other).name]
+
+
 def test_what_an_earlier_agent_left_is_removed(tmp_path: Path) -> None:
     scratch = Scratch(str(tmp_path))
     Path(scratch.path("old")).mkdir()
+    Path(scratch.lend(), "old").touch()
     (tmp_path / "trash" / "1.1").mkdir()
     scratch.remove_all()
     for pid in list(scratch.helpers):
         scratch.child_ended(*os.waitpid(pid, 0))
-    assert os.listdir(scratch.root) == os.listdir(tmp_path / "trash") == []
+    assert [os.listdir(tmp_path / name) for name in ("scratch", "trash", "commands")] == [[], [], []]
 
 
 # Processes -------------------------------------------------------------------------------------------------------

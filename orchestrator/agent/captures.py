@@ -37,10 +37,15 @@ class Stream:
     def reset(self, limit: int) -> None:
         """Use the file for another attempt."""
         self.limit = limit
-        if self._punched or self._cut or self.size:
+        if self._punched or not self.empty:
             os.ftruncate(self.file, 0)
             self._punched = self._cut = 0
             self._head = b""
+
+    @property
+    def empty(self) -> bool:
+        """Has nothing been written to it?"""
+        return not self._cut and self.size == 0
 
     @property
     def size(self) -> int:
@@ -96,7 +101,7 @@ class Stream:
 
     def blob(self, store: FileStore, path: str) -> Blob:
         """What is kept, inline or as a file of the store (not synced)."""
-        if self.size == 0 and not self._cut:
+        if self.empty:
             return EMPTY
         data, cut = self.read()
         blob = make_blob(store, path, data, sync=False)
@@ -111,6 +116,11 @@ class Capture:
     def __init__(self, out: Stream, err: Stream) -> None:
         self.out = out
         self.err = err
+
+    @property
+    def empty(self) -> bool:
+        """Has nothing been written to either?"""
+        return self.out.empty and self.err.empty
 
     def bound(self) -> None:
         """Keep no more on disk than the limit allows."""

@@ -15,7 +15,6 @@ from orch.attempt import Attempt, CommandSpec
 from orch.store.blobs import blob_bytes
 from orch.store.file import FileStore
 from orch.store.private import make_private
-from orch.work import spares
 
 _spec = msgspec.json.Decoder(CommandSpec).decode
 _DEFAULTS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD]
@@ -31,7 +30,7 @@ class CannotStart(Exception):
 
 
 class Commands:
-    """Starts commands of one agent, in scratch directories below `scratch`."""
+    """Starts commands of one agent."""
 
     def __init__(self, agent: str, store: FileStore) -> None:
         self._agent = agent
@@ -39,7 +38,7 @@ class Commands:
         self._found: dict[tuple[str, str], str] = {}
 
     def start(self, attempt: Attempt, environment: dict[str, str], scratch: str, capture: Capture) -> int:
-        """Start the program in its own session and its new scratch directory; its pid.
+        """Start the program in its own session and its scratch directory, which is empty; its pid.
 
         Raises `CannotStart`, and `OSError` if it is the agent that cannot (no processes left, disk full …).
         """
@@ -88,7 +87,6 @@ class Commands:
 
 def _enter(scratch: str, below: str) -> str:
     """Go to where the command runs: the directory `below` its scratch directory, made if need be."""
-    spares.make(scratch)
     directory = os.path.normpath(os.path.join(scratch, below)) if below else scratch
     if below:
         make_private(directory)

@@ -99,7 +99,7 @@ class Execution:
             self._refuse(task, Reason.ERROR, f"it cannot be started: {error}")
 
     def _start_command(self, task: Task) -> None:
-        task.scratch = task.run.space.scratch.path(scratch_name(task.key))
+        task.scratch = task.run.space.scratch.lend()
         task.capture = task.run.space.captures.take(task.attempt.max_log)
         pid = self._commands.start(task.attempt, task.run.environment, task.scratch, task.capture)
         self._pids[pid] = task
@@ -403,6 +403,8 @@ class Execution:
 
     def _finish(self, task: Task) -> None:
         self._tell_to_stop(task)
+        if task.scratch and not task.left_behind and task.run.space.scratch.take_back(task.scratch):
+            task.scratch = ""
         outcome = conclude(task, self._store, self._host)
         if task.capture is not None:
             task.run.space.captures.give_back(task.capture, reuse=not task.left_behind)
@@ -427,7 +429,7 @@ class Execution:
         """Remove its scratch directory, or say where that is kept."""
         if not task.attempt.keeps_scratch(reason):
             task.run.space.scratch.remove(task.scratch)
-        elif kept := task.run.space.scratch.keep(task.scratch):
+        elif kept := task.run.space.scratch.keep(task.scratch, scratch_name(task.key)):
             self.listener.noted(task, Note(task.key, "annotate", name=spares.NOTE, value=kept))
 
     @property

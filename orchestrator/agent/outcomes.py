@@ -22,7 +22,9 @@ from orch.work.surroundings import size_on_disk
 MOST_FILES = 20_000
 """So many files of a scratch directory are counted, for the agent has other things to do."""
 
-_QUIET = command_value(0, b"", b"")
+_VALUE = command_value(0, b"", b"")
+_QUIET = Blob(data=_VALUE, size=len(_VALUE))
+"""The value of a command that has printed nothing."""
 
 
 def utc_now() -> str:
@@ -75,10 +77,11 @@ def conclude(task: Task, store: FileStore, host: str) -> Outcome:
         verdict = Outcome(key=task.key, reason=Reason.LOST, message=CHAOS)
     assert verdict is not None
     try:
-        out, err = _output(task, verdict, store)
+        quiet = task.capture is not None and task.capture.empty
+        out, err = (EMPTY, EMPTY) if quiet else _output(task, verdict, store)
         value = verdict.value
         if task.attempt.program and verdict.reason is Reason.FINISHED:
-            value = _command_value(task, store)
+            value = _QUIET if quiet else _command_value(task, store)
     except (OSError, StoreError) as error:
         verdict = Outcome(key=task.key, reason=Reason.ERROR, message=f"its output cannot be kept: {error}")
         out, err, value = EMPTY, EMPTY, EMPTY
@@ -95,7 +98,7 @@ def conclude(task: Task, store: FileStore, host: str) -> Outcome:
             user=usage.user,
             system=usage.system,
             memory=max(task.peak, usage.memory),
-            disk=verdict.usage.disk or size_on_disk(task.scratch, MOST_FILES),
+            disk=verdict.usage.disk or (size_on_disk(task.scratch, MOST_FILES) if task.scratch else 0),
         ),
     )
 
@@ -144,6 +147,6 @@ def _with_epilogue(task: Task, err: Blob, store: FileStore) -> Blob:
 def _command_value(task: Task, store: FileStore) -> Blob:
     assert task.capture is not None
     out, err = task.capture.out.read()[0], task.capture.err.read()[0]
-    data = command_value(0, out, err) if out or err else _QUIET
     attempt = task.attempt
-    return make_blob(store, layout.value_file(attempt.run, attempt.job, attempt.attempt), data)
+    path = layout.value_file(attempt.run, attempt.job, attempt.attempt)
+    return make_blob(store, path, command_value(0, out, err))

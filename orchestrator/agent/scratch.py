@@ -1,4 +1,8 @@
-"""Scratch directories of attempts: where they are, and how they are removed, whatever is in them."""
+"""Scratch directories of attempts: where they are, and how they are removed, whatever is in them.
+
+Commands are lent one, which the next one gets if the first has left nothing in it: nearly all do, and on some file
+systems to make, rename or remove a directory takes longer than to start a program.
+"""
 
 from __future__ import annotations
 
@@ -22,28 +26,60 @@ class Scratch:
         self._numbers = itertools.count(1)
         self.helpers: dict[int, str] = {}
         self._spare = os.path.join(runtime, spares.SPARE)
-        for path in (self.root, self._trash, self._spare):
+        self._commands = os.path.join(runtime, "commands")
+        self._lent: set[str] = set()
+        self._free: list[tuple[str, int]] = []  # with the time of its last change
+        for path in (self.root, self._trash, self._spare, self._commands):
             os.makedirs(path, mode=0o700, exist_ok=True)
 
     def path(self, name: str) -> str:
         """Where the scratch directory of that name is; it is not made here."""
         return os.path.join(self.root, name)
 
+    def lend(self) -> str:
+        """An empty directory for a command. Raises `OSError`."""
+        while self._free:
+            path, changed = self._free.pop()
+            if _changed(path) == changed:
+                break
+            self._throw_away(path)  # somebody wrote there a moment too late
+        else:
+            path = os.path.join(self._commands, str(next(self._numbers)))
+            os.mkdir(path, 0o700)
+        self._lent.add(path)
+        return path
+
+    def take_back(self, path: str) -> bool:
+        """Nothing of the command runs any more. False if it was not lent, or something is in it: to be removed."""
+        if path not in self._lent:
+            return False
+        self._lent.discard(path)
+        changed = _changed(path)
+        if not changed or os.listdir(path):
+            return False
+        self._free.append((path, changed))
+        return True
+
     def remove(self, path: str) -> None:
         """Remove a scratch directory. Not there: fine."""
+        self._lent.discard(path)
         if not spares.drop(path):
             self._throw_away(path)
 
-    def keep(self, path: str) -> str:
-        """Put a scratch directory aside; where it is now, for people. Empty if nothing is in it."""
+    def keep(self, path: str, name: str) -> str:
+        """Put a scratch directory aside, under a name; where it is now, for people. Empty if nothing is in it."""
+        self._lent.discard(path)
         try:
+            if path != self.path(name):
+                os.rename(path, self.path(name))
+                path = self.path(name)
             return spares.keep(path, self._kept)
         except OSError as error:  # a full disk, say: it stays until another agent clears up
             return f"{path} (it cannot be put aside: {error.strerror or error})"
 
     def remove_all(self) -> None:
         """Remove what an earlier agent has left."""
-        for directory in (self.root, self._trash, self._spare):
+        for directory in (self.root, self._trash, self._spare, self._commands):
             with contextlib.suppress(OSError), os.scandir(directory) as scan:
                 for entry in list(scan):
                     self._throw_away(entry.path)
@@ -75,6 +111,16 @@ class Scratch:
         if status != 0 or os.path.lexists(target):
             _remove_stubborn(target)
         return True
+
+
+def _changed(path: str) -> int:
+    """When the directory was changed last, in nanoseconds; 0 if it is not as it was made."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return 0
+    own = stat.S_ISDIR(found.st_mode) and stat.S_IMODE(found.st_mode) == 0o700 and found.st_uid == os.getuid()
+    return found.st_ctime_ns if own and found.st_size <= spares.FRESH else 0
 
 
 def _remove_stubborn(path: str) -> None:

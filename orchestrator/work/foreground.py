@@ -120,6 +120,7 @@ class Foreground:
         here = os.getcwd()
         scratch = os.path.join(self.place.scratch, scratch_name(attempt.key))
         try:
+            spares.make(scratch)
             pid = self._commands.start(attempt, {**self._environment, **attempt.env}, scratch, capture)
         except CannotStart as error:
             return Outcome(key=attempt.key, reason=Reason.FAILED, exit_code=error.exit_code, message=str(error))

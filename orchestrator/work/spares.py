@@ -17,7 +17,7 @@ TRASH = "trash"
 KEPT = "kept"
 NOTE = "scratch directory"
 """The name of the annotation that says where one was kept."""
-_FRESH = 4096
+FRESH = 4096
 """Bytes of a directory that never held much; one that has grown stays long, and slow."""
 
 _numbers = itertools.count(1)
@@ -46,7 +46,7 @@ def drop(path: str) -> bool:
         found = os.lstat(path)
         if not stat.S_ISDIR(found.st_mode) or os.listdir(path):
             return False
-        if stat.S_IMODE(found.st_mode) == 0o700 and found.st_size <= _FRESH and found.st_uid == os.getuid():
+        if stat.S_IMODE(found.st_mode) == 0o700 and found.st_size <= FRESH and found.st_uid == os.getuid():
             os.rename(path, f"{_spare(path)}/{os.getpid()}.{next(_numbers)}")
             return True
     except FileNotFoundError:
