@@ -112,7 +112,7 @@ def delete_run(store: FileStore, run: str) -> int:
     """Delete a run that nobody leads; what it still has running is ended before. Raises `RunBusy`.
 
     The run vanishes at once, by a rename; a crash later leaves a directory that `--garbage` removes. What the call
-    cache needs of it stays; how many calls that are.
+    cache needs of it stays; how many calls that are. Scratch directories that were kept go along.
     """
     from orch.bus.lock import RunLock
     from orch.cli.cached import strip_run
@@ -124,6 +124,7 @@ def delete_run(store: FileStore, run: str) -> int:
     lock = RunLock(store.local_path(lock_file(run)))
     lock.acquire()
     try:
+        _remove_scratch(store, run)
         kept = strip_run(store, run)
         if kept is None:
             store.delete_tree(run_dir(run))
@@ -133,6 +134,14 @@ def delete_run(store: FileStore, run: str) -> int:
         if request.name.count(".") == run.count(".") + 2:
             request.unlink(missing_ok=True)
     return kept.calls if kept else 0
+
+
+def _remove_scratch(store: FileStore, run: str) -> None:
+    """What `--clean-scratch` has kept. Before the log goes, which alone knows where that is."""
+    from orch.agent.kept import remove_kept
+
+    for path in remove_kept(str(store.root), run, store.local_path(log_dir(run))):
+        say(f"a scratch directory that was kept of run {run} is left, on another host or not of this store: {path}")
 
 
 def _end_what_runs(store: FileStore, run: str) -> None:
