@@ -78,6 +78,7 @@ def fold_quickly(directory: Path, at: int | None = None, *, files: Files = REAL)
     with _no_collector():
         for batch in read_batches(directory, to_seq=at, files=files):
             fold(batch, state)
+            state.cool()
     return state
 
 

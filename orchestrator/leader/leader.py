@@ -166,6 +166,7 @@ class Leader:
             self._whole = True
             await self._act(turn)
         await self._aside.follow(turn)
+        self.state.cool()
         return turn.last
 
     # Deciding: no I/O from here …

@@ -148,6 +148,14 @@ def succeeded(state: State, event: ev.Succeeded) -> None:
         return
     has_succeeded(state, row, todo, event.time)
     todo.append(row)
+    _leave(state, row, event, todo, valued=valued)
+    ripple(state, todo, event.time)
+    if row.form == "service" and row.value_seq < state.restarted and not state.ending:
+        restart_services(state, [row.serves], event.time)  # it was told to stop before what needs it was revived
+
+
+def _leave(state: State, row: Job, event: ev.Succeeded, todo: list[Job], *, valued: bool) -> None:
+    """What a body has left: new jobs, a value, files, and its place to the next link."""
     if event.added or state.provisional:
         todo += commit(state, row, event.attempt, event.added, event.time)
     if event.refs and not row.valued:
@@ -158,9 +166,6 @@ def succeeded(state: State, event: ev.Succeeded) -> None:
         keeping.hand_on(state, row, event.holds)
     if row.link:
         chain.go_on(state, row, todo, event)
-    ripple(state, todo, event.time)
-    if row.form == "service" and row.value_seq < state.restarted and not state.ending:
-        restart_services(state, [row.serves], event.time)  # it was told to stop before what needs it was revived
 
 
 def surveyed(state: State, event: ev.Surveyed) -> None:

@@ -79,10 +79,9 @@ def _created(state: State, event: ev.Created) -> None:
 
 def _recoded(state: State, event: ev.Recoded) -> None:
     state.bundle = event.bundle
-    for row in state.jobs.values():
-        if row.cache and row.state in (S.WAITING, S.READY):
-            survey_again(state, row)
-            forget_call(state, row)
+    for row in state.jobs.where(lambda row: row.cache and row.state in (S.WAITING, S.READY)):
+        survey_again(state, row)
+        forget_call(state, row)
 
 
 def _adjusted(state: State, event: ev.Adjusted) -> None:
@@ -125,7 +124,7 @@ def _abandoned(state: State, event: ev.Abandoned) -> None:
 def _cancel_rest(state: State, time: str) -> None:
     """What has not begun never will."""
     state.rewinds = {}
-    changed = [row for row in state.jobs.values() if row.state in (S.WAITING, S.READY, S.SKIPPED)]
+    changed = list(state.jobs.where(lambda row: row.state in (S.WAITING, S.READY, S.SKIPPED)))
     for row in changed:
         move(state, row, S.CANCELLED, time)
     ripple(state, changed, time)

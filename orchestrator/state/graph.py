@@ -130,7 +130,7 @@ def _put_below(state: State, superior: Job, job: Job, role: int) -> None:
         superior.serving += 1
         if superior.state is not SUCCEEDED:  # it starts after that body
             job.missing += 1
-            job.doomed += superior.state in DEAD
+            job.doomed += bool(superior.told & CLOSED)
         return
     superior.unsettled += 1
     if role == CHILD:
@@ -147,7 +147,7 @@ def after_services(state: State, maker: JobId, job: JobId) -> bool:
     services = state.services.get(maker)
     if services is None:
         return False
-    beside = bisect.bisect_left(services, state.row(maker).made.start)
+    beside = bisect.bisect_left(services, state.row(maker).made_from)
     return beside == len(services) or services[beside] < job
 
 

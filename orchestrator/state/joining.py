@@ -10,10 +10,15 @@ from orch.state.graph import (
     open_up,
 )
 from orch.state.law import JobState
-from orch.state.model import NONE, Job, Queue, State
+from orch.state.model import NONE, Job, Made, State
+from orch.state.queue import lane_of
 
 S = JobState
 ADDED, READY = S.ADDED, S.READY
+
+
+SOME = 4096
+"""Jobs that are committed before a look at whether there are too many rows."""
 
 
 def added(state: State, event: ev.Added) -> None:
@@ -25,46 +30,52 @@ def added(state: State, event: ev.Added) -> None:
         event.job, event.kind, event.name, event.seq, event.by, event.form, event.needs, event.resources,
         event.retries, event.retry, event.checkpoint, event.priority, event.local, event.time,
     )  # fmt: skip
-    maker = state.jobs.get(event.by)
-    if maker is not None:
+    if event.by:
+        maker = state.jobs[event.by]
         row.inside = maker.id if maker.checkpoint else maker.inside
     if event.parents or event.follows or event.serves >= 0:
         row.parents, row.follows, row.serves = event.parents or NONE, event.follows or NONE, event.serves
     if event.cache or event.wanted.size:
         row.cache, row.surveys = event.cache, -1
     if row.local or row.form == "service":
-        row.lane = Queue.lane(row)
+        row.lane = lane_of(row)
     state.jobs[row.id] = row
     state.counts[ADDED] += 1
     made = state.provisional.get((event.by, event.attempt))
     if made is None:
-        made = state.provisional[event.by, event.attempt] = []
-    made.append(row.id)
+        made = state.provisional[event.by, event.attempt] = Made()
+    made.jobs.append(row.id)
+    if event.serves >= 0:
+        made.services.append(row.id)
 
 
 def commit(state: State, maker: Job, attempt: int, count: int, time: str) -> list[Job]:
     """The provisional jobs of an attempt become real; those of them from which something may follow."""
-    rows = [state.jobs[job] for job in state.provisional.pop((maker.id, attempt), ())]
-    if len(rows) != count:
-        raise IllegalTransition(f"{count} new jobs are counted, {len(rows)} were added")
-    if not rows:
+    made = state.provisional.pop((maker.id, attempt), None) or Made()
+    if len(made.jobs) != count:
+        raise IllegalTransition(f"{count} new jobs are counted, {len(made.jobs)} were added")
+    if not count:
         return []
-    maker.made = range(rows[0].id, rows[0].id + count)
-    if rows[-1].id - rows[0].id != count - 1:
-        raise IllegalTransition(f"jobs {rows[0].id} to {rows[-1].id} are not {count} jobs")
-    for row in rows:
-        if row.serves >= 0:
-            state.services.setdefault(row.serves, []).append(row.id)
+    maker.made_from, maker.made_to = made.jobs[0], made.jobs[0] + count
+    if made.jobs[-1] != maker.made_to - 1:
+        raise IllegalTransition(f"jobs {made.jobs[0]} to {made.jobs[-1]} are not {count} jobs")
+    for service in made.services:
+        state.services.setdefault(state.jobs[service].serves, []).append(service)
     todo: list[Job] = []
     if maker.id not in state.services:
         open_up(state, maker, todo)
-    for row in rows:
+    for position, job in enumerate(made.jobs):
+        row = state.jobs[job]
         if row.needs or row.parents or row.follows or row.serves >= 0 or not maker.opened:
             connect(state, row)
         else:  # most are plain children of their maker
             maker.unsettled += 1
             maker.open += 1
-    return [*todo, *(row for row in rows if _admit(state, row, time))]
+        if _admit(state, row, time):
+            todo.append(row)
+        if not position % SOME and state.jobs.too_many:
+            state.jobs.cool(state.live, {maker.id, *(each.id for each in todo)})
+    return todo
 
 
 def _admit(state: State, row: Job, time: str) -> bool:
@@ -85,6 +96,7 @@ def _admit(state: State, row: Job, time: str) -> bool:
 
 def forget(state: State, attempt: tuple[int, int]) -> None:
     """The provisional jobs of an attempt that did not succeed never were."""
-    for job in state.provisional.pop(attempt, ()):
-        del state.jobs[job]
+    made = state.provisional.pop(attempt, None)
+    for job in made.jobs if made is not None else ():
+        state.jobs.drop(job)
         state.counts[S.ADDED] -= 1

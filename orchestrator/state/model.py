@@ -6,15 +6,15 @@ index here, so that a step costs what has changed and not what there is.
 
 from __future__ import annotations
 
-import itertools
-from collections import OrderedDict
-from collections.abc import Iterator
+from array import array
 from typing import Any
 
 import msgspec
 
 from orch.bus.events import Call, Created, JobId, Planned, Resources, Retry, Usage
 from orch.state.law import OVER, JobState
+from orch.state.queue import LANES, Queue
+from orch.state.table import Table
 
 WORKFLOW: JobId = 0
 """The job id that stands for the workflow function: its value is the run's result."""
@@ -26,14 +26,12 @@ Jobs = Any  # a list of job numbers; `NONE` where there are none
 NONE: Jobs = ()
 """No jobs: what all rows have that have none."""
 
-NOTHING = range(0)
-
 MOMENTS = {state: "over_at" if state in OVER else f"{state}_at" for state in JobState}
 """The field of a row that says when a state was entered."""
 _PASSED = [state for state in JobState if state not in OVER]
 
 
-class Job(msgspec.Struct, gc=False):
+class Job(msgspec.Struct, gc=False, omit_defaults=True):
     """One row. Times are the log's (UTC, ISO 8601) by name of the state that was entered.
 
     A struct, because one with so many defaults is made in a fifth of the time that an `__init__` would take. No row
@@ -59,7 +57,7 @@ class Job(msgspec.Struct, gc=False):
     follows: Jobs = NONE  # whose follow-on it is
     serves: JobId = -1  # of a service: whose successors it is for
     inside: JobId = WORKFLOW  # the nearest checkpoint by which, or by what that made, it was made
-    lane: str = "job"  # which limits hold for it: one of `Queue.LANES`
+    lane: str = "job"  # which limits hold for it: one of `LANES`
     state: JobState = JobState.ADDED
     missing: int = 0  # how many of the things that go before it are not there yet
     doomed: int = 0  # how many of them (later: of `refs`) never will be
@@ -73,7 +71,8 @@ class Job(msgspec.Struct, gc=False):
     users: Jobs = NONE  # jobs that wait for it before they can start; of a service: all that need it
     holders: Jobs = NONE  # jobs in whose values it stands, while it is not known
     # What is below it.
-    made: range = NOTHING  # the jobs that its latest attempt made
+    made_from: JobId = 0  # the jobs that its latest attempt made: from this one …
+    made_to: JobId = 0  # … up to this one, which is none of them any more
     children: Jobs = NONE  # jobs that wait for its body, and its services
     followers: Jobs = NONE  # jobs that wait for its children and all below them
     opened: bool = False  # its children may start
@@ -127,6 +126,11 @@ class Job(msgspec.Struct, gc=False):
         return {state: time for state, time in found.items() if time}
 
     @property
+    def made(self) -> range:
+        """The jobs that its latest attempt made."""
+        return range(self.made_from, self.made_to)
+
+    @property
     def survey(self) -> bool:
         """Does its next attempt, or the live one, only find out what it asks for, and what its call is?"""
         return self.surveys < 0
@@ -142,68 +146,17 @@ class Job(msgspec.Struct, gc=False):
         return f"{self.name or self.kind} [{self.id}]"
 
 
-class Queue:
-    """Jobs that are ready: by priority, and within one priority services before others, else first come first served.
-
-    Each lane has limits of its own, and none of them hides what is behind it in another.
-    """
-
-    LANES = ("service", "preemptible service", "local", "job")
+class Made:
+    """Jobs of one attempt that are not committed yet: their numbers, and which of them are services."""
 
     def __init__(self) -> None:
-        # A plain dict would be walked, at each look at its first entries, over all that were taken from its front.
-        self._lanes: dict[tuple[int, str], OrderedDict[JobId, None]] = {}
+        self.jobs = array("q")
+        self.services: list[JobId] = []
 
-    @staticmethod
-    def lane(row: Job) -> str:
-        """The lane of a job."""
-        if row.form == "service":
-            return "preemptible service" if row.resources.preemptible else "service"
-        return "local" if row.local else "job"
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Made) and (self.jobs, self.services) == (other.jobs, other.services)
 
-    def add(self, row: Job) -> None:
-        """Put a job at the end of its lane."""
-        key = (row.priority, row.lane)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = OrderedDict()
-        lane[row.id] = None
-
-    def discard(self, row: Job) -> None:
-        """Take a job out, if it is there."""
-        key = (row.priority, row.lane)
-        lane = self._lanes.get(key)
-        if lane is not None and row.id in lane:
-            del lane[row.id]  # pop would take three times as long
-            if not lane:
-                del self._lanes[key]
-
-    def take(self, room: int, rooms: dict[str, int]) -> list[JobId]:
-        """The first `room` jobs, with no more of each lane than `rooms` says (what it does not name is not bounded)."""
-        found: list[JobId] = []
-        for key in self._order():
-            most = min(room - len(found), rooms.get(key[1], room))
-            if most > 0:
-                taken = list(itertools.islice(self._lanes[key], most))
-                if key[1] in rooms:
-                    rooms[key[1]] -= len(taken)
-                found += taken
-        return found
-
-    def _order(self) -> list[tuple[int, str]]:
-        if len(self._lanes) < 2:
-            return list(self._lanes)
-        return sorted(self._lanes, key=lambda key: (-key[0], self.LANES.index(key[1])))
-
-    def __iter__(self) -> Iterator[JobId]:
-        for key in self._order():
-            yield from self._lanes[key]
-
-    def __len__(self) -> int:
-        return sum(map(len, self._lanes.values()))
-
-    def __contains__(self, job: object) -> bool:
-        return any(job in lane for lane in self._lanes.values())
+    __hash__ = None  # type: ignore[assignment]  # it changes
 
 
 class State:
@@ -218,7 +171,7 @@ class State:
         self.adjusted: dict[str, Any] = {}  # settings that were changed since
         self.bundle = ""
         self.planned: Planned | None = None
-        self.jobs: dict[JobId, Job] = {}
+        self.jobs = Table(Job)
         self.next_job: JobId = 1
         self.counts: dict[JobState, int] = dict.fromkeys(JobState, 0)
         # Jobs that are ready stand in exactly one of these three.
@@ -227,7 +180,7 @@ class State:
         self.surveyed: dict[JobId, Call] = {}  # has their call been made before?
         self.held: dict[JobId, tuple[str, float]] = {}  # not ready yet, and then to back off for what is left of that
         self.live: dict[JobId, None] = {}
-        self.lanes: dict[str, int] = dict.fromkeys(Queue.LANES, 0)  # live attempts in each, links of chains left out
+        self.lanes: dict[str, int] = dict.fromkeys(LANES, 0)  # live attempts in each, links of chains left out
         self.links = 0  # live links of chains that wait for the one before them
         self.stale: dict[JobId, JobId] = {}  # live attempts to be ended as lost: the service (or link) that they lost
         self.unwanted: dict[JobId, None] = {}  # live attempts below checkpoints that run again
@@ -242,7 +195,7 @@ class State:
         self.needing: dict[JobId, list[JobId]] = {}  # the other way round: whose files a job may still need
         self.removable: dict[JobId, None] = {}  # … nobody any more
         self.removed: list[int] = []  # events that say what is deleted
-        self.provisional: dict[tuple[JobId, int], list[JobId]] = {}
+        self.provisional: dict[tuple[JobId, int], Made] = {}  # by who made them, in which attempt
         self.workflow = Job(WORKFLOW, "workflow", "", 0)
         self.paused = False
         self.stopping = False
@@ -262,6 +215,11 @@ class State:
     def ending(self) -> bool:
         """Is everything to be ended for good?"""
         return self.cancelling or bool(self.abandoned)
+
+    def cool(self) -> None:
+        """Pack what has been let alone for long, if it is much. Nobody may hold on to a row over this."""
+        if self.jobs.too_many:
+            self.jobs.cool(self.live)
 
     @property
     def active(self) -> int:

@@ -29,8 +29,8 @@ def restarted(state: State, event: ev.Restarted) -> None:
     state.restarts += 1
     state.restarted = event.seq
     state.rewinds = {}
-    cancelled = [row for row in state.jobs.values() if row.state is S.CANCELLED]
-    skipped = [row for row in state.jobs.values() if row.state is S.SKIPPED] if state.services else []
+    cancelled = list(state.jobs.where(lambda row: row.state is S.CANCELLED))
+    skipped = list(state.jobs.where(lambda row: row.state is S.SKIPPED)) if state.services else []
     revived = [*(state.jobs[job] for job in state.failed), *cancelled]
     state.failed = {}
     for row in revived:

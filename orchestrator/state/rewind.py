@@ -50,7 +50,7 @@ def _made(state: State, checkpoint: Job) -> Iterator[Job]:
         for job in row.made:
             below = state.jobs[job]
             yield below
-            if below.made:
+            if below.made_to:
                 todo.append(below)
 
 

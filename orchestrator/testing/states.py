@@ -9,7 +9,8 @@ from typing import Any
 from orch.bus.events import JobId
 from orch.state import graph
 from orch.state.law import DEAD, LIVE, JobState
-from orch.state.model import WORKFLOW, Job, Queue, State
+from orch.state.model import WORKFLOW, Job, Made, State
+from orch.state.queue import Queue
 
 S = JobState
 
@@ -50,6 +51,8 @@ def _copy(value: Any) -> Any:
     """Containers by value; an index (whose values are None) as the list of its keys, since its order counts."""
     if isinstance(value, Queue):
         return list(value)
+    if isinstance(value, Made):
+        return list(value.jobs), list(value.services)
     if isinstance(value, dict):
         if value and all(entry is None for entry in value.values()):
             return list(value)
@@ -72,7 +75,7 @@ def check(state: State) -> None:
 def _index_problems(state: State) -> list[str]:
     rows = state.jobs
     by_state = Counter(row.state for row in rows.values())
-    provisional = [job for jobs in state.provisional.values() for job in jobs]
+    provisional = [job for made in state.provisional.values() for job in made.jobs]
     live = [rows[job] for job in state.live]
     lanes = Counter(row.lane for row in live if not row.after)
     expected = {

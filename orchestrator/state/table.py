@@ -1,0 +1,177 @@
+"""The rows of a run: those to which something happens as they are, the others packed, since there may be millions.
+
+A dictionary to those who read and change it. Rows that have been let alone for longest are packed when there are too
+many; one that is asked for again is unpacked for good, and is then as good as new. Only `cool` packs: nobody may hold
+on to a row that is not live over a call of it, or he changes what is not the state any more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from array import array
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
+
+from orch.bus.events import JobId
+
+if TYPE_CHECKING:
+    from orch.state.model import Job
+
+HOT = 32 * 1024
+"""Rows that stay as they are, at least; up to twice as many before the rest is packed. Some 25 MB."""
+
+PAGE = 64
+"""Rows that are packed together: more would take less room, and more time when one of them is asked for."""
+
+OPEN = 64
+"""Pages that are kept unpacked, for the next row of the same."""
+
+_T = TypeVar("_T")
+
+
+class Page:
+    """Some rows, packed. Never changed: who unpacks a row leaves a copy behind, which nobody asks for any more."""
+
+    __slots__ = ("data", "jobs")
+
+    def __init__(self, jobs: array[int], data: bytes) -> None:
+        self.jobs = jobs
+        self.data = data
+
+
+class Table(dict[JobId, "Job"]):
+    """Rows by their number, in order of the numbers. What the dictionary itself holds are the rows that are hot."""
+
+    def __init__(self, kind: type[Job], hot: int = HOT) -> None:
+        super().__init__()
+        self.hot = hot
+        self._pages: list[Page | None] = []  # by number of the job; None: it is hot, or there is none
+        self._cold = 0
+        self._in_order = True  # the dictionary has its rows in order of their numbers
+        self._open: dict[Page, dict[JobId, Job]] = {}
+        self._encode = msgspec.json.Encoder().encode
+        rows: Any = list[kind]  # type: ignore[valid-type]  # it is known at run time only
+        self._decode = msgspec.json.Decoder(rows).decode
+
+    # To those who use it, a dictionary -----------------------------------------------------------------------------
+
+    def __missing__(self, job: JobId) -> Job:
+        page = self._page(job)
+        if page is None:
+            raise KeyError(job)
+        row = self._rows(page).pop(job)
+        self._pages[job] = None
+        self._cold -= 1
+        self._in_order = False
+        self[job] = row
+        return row
+
+    def __contains__(self, job: object) -> bool:
+        return super().__contains__(job) or self._page(job) is not None
+
+    def __len__(self) -> int:
+        return super().__len__() + self._cold
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+    def __iter__(self) -> Iterator[JobId]:
+        if self._in_order:
+            return super().__iter__()
+        cold = (job for job, page in enumerate(self._pages) if page is not None)
+        return iter(sorted(itertools.chain(super().__iter__(), cold)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and dict(self.items()) == dict(other.items())
+
+    __hash__ = None
+
+    @overload
+    def get(self, job: JobId, default: None = None, /) -> Job | None: ...
+    @overload
+    def get(self, job: JobId, default: Job | _T, /) -> Job | _T: ...
+    def get(self, job: JobId, default: object = None, /) -> object:
+        """The row; `default` where there is none."""
+        try:
+            return self[job]
+        except KeyError:
+            return default
+
+    def keys(self) -> list[JobId]:  # type: ignore[override]  # nobody needs more of a view
+        """All numbers, in order."""
+        return list(self)
+
+    def values(self) -> Iterator[Job]:  # type: ignore[override]  # it must not unpack all of them at once
+        """All rows, in order of their numbers, to be looked at: a row that is packed comes as a copy."""
+        for job in self:
+            yield self.look(job)
+
+    def items(self) -> Iterator[tuple[JobId, Job]]:  # type: ignore[override]  # as above
+        """As `values`, with the numbers."""
+        for job in self:
+            yield job, self.look(job)
+
+    def look(self, job: JobId) -> Job:
+        """A row to be looked at, and not to be changed. Raises KeyError."""
+        page = self._page(job)
+        return self[job] if page is None else self._rows(page)[job]
+
+    def drop(self, job: JobId) -> None:
+        """Take a row out for good. (`del` would have to be written in Python, and make `[] =` slow.)"""
+        if self._page(job) is not None:
+            self._pages[job] = None
+            self._cold -= 1
+        else:
+            super().__delitem__(job)
+
+    def where(self, wanted: Callable[[Job], bool]) -> Iterator[Job]:
+        """The rows that are wanted, to be changed."""
+        for row in self.values():
+            if wanted(row):
+                yield self[row.id]
+
+    # Packing -------------------------------------------------------------------------------------------------------
+
+    @property
+    def packed(self) -> int:
+        """How many rows are."""
+        return self._cold
+
+    @property
+    def too_many(self) -> bool:
+        """Is it time to `cool`?"""
+        return super().__len__() > 2 * self.hot
+
+    def cool(self, *keep: Collection[JobId]) -> None:
+        """Pack the rows that have been let alone for longest, but those in any of `keep`, if there are too many."""
+        if not self.too_many:
+            return
+        old = itertools.islice(super().__iter__(), super().__len__() - self.hot)
+        chosen = [job for job in old if not any(job in each for each in keep)]
+        self._pages.extend([None] * (max(chosen, default=-1) + 1 - len(self._pages)))
+        for start in range(0, len(chosen), PAGE):
+            self._pack(chosen[start : start + PAGE])
+        self._in_order = self._in_order and not chosen
+
+    def _pack(self, jobs: list[JobId]) -> None:
+        rows = [self.pop(job) for job in jobs]
+        page = Page(array("q", jobs), zlib.compress(self._encode(rows), 1))
+        for job in jobs:
+            self._pages[job] = page
+        self._cold += len(jobs)
+
+    def _page(self, job: object) -> Page | None:
+        return self._pages[job] if isinstance(job, int) and 0 <= job < len(self._pages) else None
+
+    def _rows(self, page: Page) -> dict[JobId, Job]:
+        """The rows of a page that have not been taken since it was unpacked."""
+        found = self._open.get(page)
+        if found is None:
+            if len(self._open) >= OPEN:
+                del self._open[next(iter(self._open))]
+            found = {row.id: row for row in self._decode(zlib.decompress(page.data))}
+            self._open[page] = found
+        return found
