@@ -45,9 +45,9 @@ class Page:
 class Table(dict[JobId, "Job"]):
     """Rows by their number, in order of the numbers. What the dictionary itself holds are the rows that are hot."""
 
-    def __init__(self, kind: type[Job], hot: int = HOT) -> None:
+    def __init__(self, kind: type[Job], hot: int | None = None) -> None:
         super().__init__()
-        self.hot = hot
+        self.hot = HOT if hot is None else hot
         self._pages: list[Page | None] = []  # by number of the job; None: it is hot, or there is none
         self._cold = 0
         self._in_order = True  # the dictionary has its rows in order of their numbers

@@ -24,6 +24,7 @@ from orch.leader.opened import Ended, Opened
 from orch.leader.requests import Request
 from orch.leader.settings import Settings, rules
 from orch.leader.supply import Supply
+from orch.state import table
 from orch.state.law import LIVE
 from orch.state.model import WORKFLOW
 from orch.state.react import planned
@@ -50,6 +51,8 @@ _ALLOWED = (Fenced, LogTrouble, AdapterError, RunBusy, Killed)
 
 GB = 1 << 30
 
+MANY = table.HOT
+
 RICH = 0.6
 """Share of the stories in which jobs have children, follow-ons, services, checkpoints and all that."""
 
@@ -58,6 +61,7 @@ class Story:
     """One seed's. `tell` raises `Violation`. `calm`: nothing goes wrong; `small`: a few jobs only."""
 
     def __init__(self, seed: int, *, calm: bool = False, small: bool = False) -> None:
+        table.HOT = 2 if seed % 2 else MANY  # nearly all rows of a leader's state are packed, after every turn
         self.world = World(seed)
         self.disk = Disk(self.world)
         chance = self.world.chance

@@ -23,6 +23,8 @@ class Walk:
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.told = begun()
+        if seed % 2:
+            self.told.state.jobs.hot = 2  # nearly all rows are packed, at every step
         jobs, refs = self._jobs(0, 0, 7)
         self.then(*jobs)
         self.then(ev.Planned(count=len(jobs), refs=refs))
@@ -44,6 +46,7 @@ class Walk:
 
     def step(self) -> None:
         state = self.told.state
+        state.cool()
         ready = [*state.ready, *state.delayed, *state.surveyed]
         if self.chance.random() < 0.05:
             self._disturb()
