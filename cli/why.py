@@ -83,6 +83,8 @@ def _reason(state: State, row: Job, found: History) -> str:
     """The headline's reason, in one line."""
     if found.reused is not None:
         return f"its value is that of an equal earlier call: run {found.reused.run}, job {found.reused.source}"
+    if row.state is JobState.CANCELLED and state.abandoned:
+        return f"the run was given up: {state.abandoned}"
     return explain(state, row)
 
 

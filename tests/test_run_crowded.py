@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -33,10 +34,22 @@ class Crowd:
         """One more run, once its service is up and its gate is there, which is shut."""
         orchestrator = orch.Orchestrator(self.place.store, deadlock_wait=deadlock_wait)
         await self._stack.enter_async_context(orchestrator)
-        said = {"said": str(self.place.said), "pipe": str(self.place.pipe), "name": name, "cores": self.cores}
+        said: dict[str, Any] = {
+            "said": str(self.place.said),
+            "pipe": str(self.place.pipe),
+            "name": name,
+            "cores": self.cores,
+        }
         run = await orchestrator.start(crowded.main, run_id=name, **said, **more)
         await until(lambda: {f"+{name}", f"+gate of {name}"} <= self.said())
         return run
+
+    async def why(self, run: Any, job: str) -> str:
+        """What `orch why` says; the leaders go on meanwhile."""
+        own = ["why", run.id, job, "--store", self.place.store]
+        done = await anyio.to_thread.run_sync(functools.partial(command, *own, cwd=self.place.path))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def said(self) -> set[str]:
         return set(self.place.lines()) if self.place.said.exists() else set()
@@ -99,8 +112,10 @@ async def test_the_younger_one_fails_and_the_older_one_goes_on(place: Place) -> 
             "run younger failed\n\nit was given up: only services run (younger [2]), and what needs them"
         )
         has, wants = f"{0.4 * crowd.cores:g} cores for services: older [2]", f"cores: {0.5 * crowd.cores:g} wanted"
+        why = await crowd.why(younger, "3")
         for part in (f"user of younger [3]; {wants}", f"run older holds {has}. Those runs wait for room, too"):
             assert part in text
+            assert part in why
         assert "+user of younger" not in crowd.said()
 
 
@@ -116,12 +131,10 @@ async def test_what_is_to_come_is_told_in_both(place: Place) -> None:
             with anyio.fail_after(PATIENCE):
                 while "given up" not in await run.describe(job):
                     await anyio.sleep(0.01)  # the other leader may have to see its own log first
-            done = await anyio.to_thread.run_sync(
-                lambda run=run, job=job: command("why", run.id, job, "--store", crowd.place.store, cwd=crowd.place.path)
-            )
+            why = await crowd.why(run, job)
             held = f"run {other.id} holds {0.4 * crowd.cores:g} cores for services: {other.id} [2]; only services run"
-            assert held in done.stdout
-            assert "run younger is given up after its --deadlock-wait" in done.stdout
+            assert held in why
+            assert "run younger is given up after its --deadlock-wait" in why
         await younger.cancel()
         with anyio.fail_after(PATIENCE):
             assert await older.result() == ["older"]

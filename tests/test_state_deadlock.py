@@ -124,7 +124,7 @@ def test_a_run_that_fits_alone_waits_for_others_and_may_be_told_to_give_way() ->
     assert deadlock(state, told, LIMITS) == (
         "only services run (db [1]), and what needs them can never get room beside those of other runs: user [2]; "
         "cores: 2 wanted, 1 of 4 free; run other holds 2 cores. Those runs wait for room, too, and this one has to "
-        "give way. Carry it on when they are over (orch replay --restart), or give the services less"
+        "give way: carry it on when they are over, or give the services less"
     )
 
 

@@ -65,8 +65,8 @@ def _split(live: list[Job]) -> tuple[list[Job], list[Job]]:
 def _in_the_way(running: list[Job], queued: list[Job], capacity: Capacity) -> str:
     return (
         f"only services run ({_names(running)}), and what needs them can never get room beside those of other runs: "
-        f"{_names(queued)}; {capacity.give_way}. Those runs wait for room, too, and this one has to give way. "
-        "Carry it on when they are over (orch replay --restart), or give the services less"
+        f"{_names(queued)}; {capacity.give_way}. Those runs wait for room, too, and this one has to give way: "
+        "carry it on when they are over, or give the services less"
     )
 
 
