@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orch.bus.events import Resources, Retry, Usage
@@ -65,6 +65,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.integers(1, 5))
+@settings(deadline=None)
 def test_a_table_is_a_dictionary(steps: list[tuple[str, int]], hot: int) -> None:
     table, plain, added = Table(Job, hot=hot), dict[int, Job](), 0
     for number, (what, job) in enumerate(steps):
@@ -91,6 +92,7 @@ def test_a_table_is_a_dictionary(steps: list[tuple[str, int]], hot: int) -> None
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 8), st.integers(0, 9)), max_size=300))
+@settings(deadline=None)
 def test_a_line_is_an_ordered_dictionary(steps: list[tuple[bool, int, int]]) -> None:
     line, plain = Line(), OrderedDict[int, None]()
     for add, job, most in steps:

@@ -6,7 +6,6 @@ index here, so that a step costs what has changed and not what there is.
 
 from __future__ import annotations
 
-from array import array
 from typing import Any
 
 import msgspec
@@ -146,66 +145,62 @@ class Job(msgspec.Struct, gc=False, omit_defaults=True):
         return f"{self.name or self.kind} [{self.id}]"
 
 
-class Made:
+class Made(msgspec.Struct):
     """Jobs of one attempt that are not committed yet: their numbers, and which of them are services."""
 
-    def __init__(self) -> None:
-        self.jobs = array("q")
-        self.services: list[JobId] = []
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Made) and (self.jobs, self.services) == (other.jobs, other.services)
-
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    jobs: list[JobId] = []
+    services: list[JobId] = []
 
 
-class State:
-    """A run as its log tells it, up to and including event `seq`."""
+class State(msgspec.Struct, eq=False):
+    """A run as its log tells it, up to and including event `seq`.
 
-    def __init__(self) -> None:
-        self.seq = 0
-        self.time = ""
-        self.epoch = 0
-        self.leader: tuple[str, int, str] = ("", 0, "")  # host, pid, since when
-        self.created: Created | None = None
-        self.adjusted: dict[str, Any] = {}  # settings that were changed since
-        self.bundle = ""
-        self.planned: Planned | None = None
-        self.jobs = Table(Job)
-        self.next_job: JobId = 1
-        self.counts: dict[JobState, int] = dict.fromkeys(JobState, 0)
-        # Jobs that are ready stand in exactly one of these three.
-        self.ready = Queue()
-        self.delayed: dict[JobId, tuple[str, float]] = {}  # backing off: since when, for how many seconds
-        self.surveyed: dict[JobId, Call] = {}  # has their call been made before?
-        self.held: dict[JobId, tuple[str, float]] = {}  # not ready yet, and then to back off for what is left of that
-        self.live: dict[JobId, None] = {}
-        self.lanes: dict[str, int] = dict.fromkeys(LANES, 0)  # live attempts in each, links of chains left out
-        self.links = 0  # live links of chains that wait for the one before them
-        self.stale: dict[JobId, JobId] = {}  # live attempts to be ended as lost: the service (or link) that they lost
-        self.unwanted: dict[JobId, None] = {}  # live attempts below checkpoints that run again
-        self.failed: dict[JobId, None] = {}
-        self.rewinds: dict[JobId, JobId] = {}  # checkpoints that must run again: what has failed
-        self.services: dict[JobId, list[JobId]] = {}  # of a job
-        self.calls: dict[JobId, Call] = {}  # what jobs that may be reused were found to call
-        self.called: list[JobId] = []  # those of them that are done, in order
-        self.idle: dict[JobId, None] = {}  # jobs whose services are not needed any more
-        self.keeping: dict[JobId, set[JobId]] = {}  # jobs with files for a while: who may still need these
-        self.kept: dict[JobId, list[str]] = {}  # … the paths of these
-        self.needing: dict[JobId, list[JobId]] = {}  # the other way round: whose files a job may still need
-        self.removable: dict[JobId, None] = {}  # … nobody any more
-        self.removed: list[int] = []  # events that say what is deleted
-        self.provisional: dict[tuple[JobId, int], Made] = {}  # by who made them, in which attempt
-        self.workflow = Job(WORKFLOW, "workflow", "", 0)
-        self.paused = False
-        self.stopping = False
-        self.cancelling = False
-        self.abandoned = ""  # why the run was given up
-        self.restarts = 0
-        self.restarted = 0  # event of the last one
-        self.outcome = ""  # of `Ended`
-        self.closed = ""  # of `Closed`
-        self.warnings: list[str] = []
+    All that a log can make true is in these fields, and they are plain data: so a state can be put away (`image`).
+    """
+
+    seq: int = 0
+    time: str = ""
+    epoch: int = 0
+    leader: tuple[str, int, str] = ("", 0, "")  # host, pid, since when
+    created: Created | None = None
+    adjusted: dict[str, Any] = {}  # settings that were changed since
+    bundle: str = ""
+    planned: Planned | None = None
+    jobs: Table = msgspec.field(default_factory=lambda: Table(Job))
+    next_job: JobId = 1
+    counts: dict[JobState, int] = msgspec.field(default_factory=lambda: dict.fromkeys(JobState, 0))
+    # Jobs that are ready stand in exactly one of these three.
+    ready: Queue = msgspec.field(default_factory=Queue)
+    delayed: dict[JobId, tuple[str, float]] = {}  # backing off: since when, for how many seconds
+    surveyed: dict[JobId, Call] = {}  # has their call been made before?
+    held: dict[JobId, tuple[str, float]] = {}  # not ready yet, and then to back off for what is left of that
+    live: dict[JobId, None] = {}
+    lanes: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(LANES, 0))  # live in each, but no links
+    links: int = 0  # live links of chains that wait for the one before them
+    stale: dict[JobId, JobId] = {}  # live attempts to be ended as lost: the service (or link) that they lost
+    unwanted: dict[JobId, None] = {}  # live attempts below checkpoints that run again
+    failed: dict[JobId, None] = {}
+    rewinds: dict[JobId, JobId] = {}  # checkpoints that must run again: what has failed
+    services: dict[JobId, list[JobId]] = {}  # of a job
+    calls: dict[JobId, Call] = {}  # what jobs that may be reused were found to call
+    called: list[JobId] = []  # those of them that are done, in order
+    idle: dict[JobId, None] = {}  # jobs whose services are not needed any more
+    keeping: dict[JobId, set[JobId]] = {}  # jobs with files for a while: who may still need these
+    kept: dict[JobId, list[str]] = {}  # … the paths of these
+    needing: dict[JobId, list[JobId]] = {}  # the other way round: whose files a job may still need
+    removable: dict[JobId, None] = {}  # … nobody any more
+    removed: list[int] = []  # events that say what is deleted
+    provisional: dict[tuple[JobId, int], Made] = {}  # by who made them, in which attempt
+    workflow: Job = msgspec.field(default_factory=lambda: Job(WORKFLOW, "workflow", "", 0))
+    paused: bool = False
+    stopping: bool = False
+    cancelling: bool = False
+    abandoned: str = ""  # why the run was given up
+    restarts: int = 0
+    restarted: int = 0  # event of the last one
+    outcome: str = ""  # of `Ended`
+    closed: str = ""  # of `Closed`
+    warnings: list[str] = []
 
     def row(self, job: JobId) -> Job:
         """The row of a job, or of the workflow itself."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from orch.bus.events import JobId
@@ -32,8 +32,8 @@ class Line:
     A job that is taken out of the middle leaves its place behind, to be passed over.
     """
 
-    def __init__(self) -> None:
-        self._places = array("q")
+    def __init__(self, jobs: Iterable[JobId] = ()) -> None:
+        self._places = array("q", jobs)
         self._first = 0
         self._left: dict[JobId, int] = {}  # how many places of a job, the first ones, are left behind
 
@@ -109,6 +109,18 @@ class Queue:
         line.discard(row.id)
         if not line:
             del self._lines[key]
+
+    def lines(self) -> list[tuple[int, str, bytes]]:
+        """All that is in it: of each line priority, lane, and the numbers of the jobs in eight bytes each."""
+        return [(*key, array("q", line).tobytes()) for key, line in self._lines.items()]
+
+    @classmethod
+    def of(cls, lines: Iterable[tuple[int, str, bytes]]) -> Queue:
+        """The queue that has these `lines`."""
+        queue = cls()
+        for priority, lane, jobs in lines:
+            queue._lines[priority, lane] = Line(memoryview(jobs).cast("q"))
+        return queue
 
     def take(self, room: int, rooms: dict[str, int]) -> list[JobId]:
         """The first `room` jobs, with no more of each lane than `rooms` says (what it does not name is not bounded)."""

@@ -32,14 +32,26 @@ OPEN = 64
 _T = TypeVar("_T")
 
 
-class Page:
-    """Some rows, packed. Never changed: who unpacks a row leaves a copy behind, which nobody asks for any more."""
+TAKEN = -1
 
-    __slots__ = ("data", "jobs")
+
+class Page:
+    """Some rows, packed. In `jobs` their numbers, or TAKEN: then nobody asks for the row of that place any more."""
+
+    __slots__ = ("data", "jobs", "left")
 
     def __init__(self, jobs: array[int], data: bytes) -> None:
         self.jobs = jobs
         self.data = data
+        self.left = len(jobs) - jobs.count(TAKEN)
+
+
+def pack(rows: list[Job]) -> Page:
+    """A page of these rows."""
+    return Page(array("q", [row.id for row in rows]), zlib.compress(_encode(rows), 1))
+
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Table(dict[JobId, "Job"]):
@@ -49,12 +61,12 @@ class Table(dict[JobId, "Job"]):
         super().__init__()
         self.hot = HOT if hot is None else hot
         self._pages: list[Page | None] = []  # by number of the job; None: it is hot, or there is none
+        self._all: dict[Page, None] = {}  # the same, each once
         self._cold = 0
         self._in_order = True  # the dictionary has its rows in order of their numbers
         self._open: dict[Page, dict[JobId, Job]] = {}
-        self._encode = msgspec.json.Encoder().encode
         rows: Any = list[kind]  # type: ignore[valid-type]  # it is known at run time only
-        self._decode = msgspec.json.Decoder(rows).decode
+        self._decode = msgspec.msgpack.Decoder(rows).decode
 
     # To those who use it, a dictionary -----------------------------------------------------------------------------
 
@@ -63,8 +75,7 @@ class Table(dict[JobId, "Job"]):
         if page is None:
             raise KeyError(job)
         row = self._rows(page).pop(job)
-        self._pages[job] = None
-        self._cold -= 1
+        self._take(page, job)
         self._in_order = False
         self[job] = row
         return row
@@ -121,11 +132,11 @@ class Table(dict[JobId, "Job"]):
 
     def drop(self, job: JobId) -> None:
         """Take a row out for good. (`del` would have to be written in Python, and make `[] =` slow.)"""
-        if self._page(job) is not None:
-            self._pages[job] = None
-            self._cold -= 1
-        else:
+        page = self._page(job)
+        if page is None:
             super().__delitem__(job)
+        else:
+            self._take(page, job)
 
     def where(self, wanted: Callable[[Job], bool]) -> Iterator[Job]:
         """The rows that are wanted, to be changed."""
@@ -151,17 +162,38 @@ class Table(dict[JobId, "Job"]):
             return
         old = itertools.islice(super().__iter__(), super().__len__() - self.hot)
         chosen = [job for job in old if not any(job in each for each in keep)]
-        self._pages.extend([None] * (max(chosen, default=-1) + 1 - len(self._pages)))
         for start in range(0, len(chosen), PAGE):
-            self._pack(chosen[start : start + PAGE])
-        self._in_order = self._in_order and not chosen
+            self.put(pack([self.pop(job) for job in chosen[start : start + PAGE]]))
 
-    def _pack(self, jobs: list[JobId]) -> None:
-        rows = [self.pop(job) for job in jobs]
-        page = Page(array("q", jobs), zlib.compress(self._encode(rows), 1))
-        for job in jobs:
-            self._pages[job] = page
-        self._cold += len(jobs)
+    def pages(self) -> list[Page]:
+        """All rows that are packed."""
+        return list(self._all)
+
+    def hot_rows(self) -> list[Job]:
+        """All rows that are not."""
+        return list(super().values())
+
+    def put(self, page: Page) -> None:
+        """Take in rows that are packed. Raises ValueError if one of them is here, or has no number."""
+        pages = self._pages
+        pages.extend([None] * (max(page.jobs, default=0) + 1 - len(pages)))
+        for job in page.jobs:
+            if job != TAKEN:
+                if job < 0 or pages[job] is not None or super().__contains__(job):
+                    raise ValueError(f"there cannot be another row of job {job}")
+                pages[job] = page
+        self._all[page] = None
+        self._cold += page.left
+        self._in_order = False
+
+    def _take(self, page: Page, job: JobId) -> None:
+        """A row of a page is not there any more."""
+        page.jobs[page.jobs.index(job)] = TAKEN
+        page.left -= 1
+        if not page.left:
+            del self._all[page]
+        self._pages[job] = None
+        self._cold -= 1
 
     def _page(self, job: object) -> Page | None:
         return self._pages[job] if isinstance(job, int) and 0 <= job < len(self._pages) else None

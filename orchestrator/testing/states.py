@@ -21,7 +21,8 @@ HAS_RUN = (S.SUCCEEDED, S.DONE, S.DROPPED)
 
 def snapshot(state: State) -> Picture:
     """Every field of a state, as plain data that does not change when the state does. Order counts, of indexes too."""
-    picture: Picture = {name: _copy(value) for name, value in vars(state).items() if name not in ("jobs", "workflow")}
+    names = [name for name in State.__struct_fields__ if name not in ("jobs", "workflow")]
+    picture: Picture = {name: _copy(getattr(state, name)) for name in names}
     picture["workflow"] = _row(state.workflow)
     for row in state.jobs.values():
         picture[f"job {row.id}"] = _row(row)
