@@ -368,14 +368,14 @@ async def test_each_run_has_the_work_directory_that_it_asked_for_and_they_share_
 async def test_a_work_directory_that_breaks_is_an_error_of_the_attempt(lab: Lab) -> None:
     view = await lab.open()
     await view.run_one(view.shell("true"))
-    for name in ("commands", "scratch", "spare"):
+    for name in ("lent", "scratch", "spare"):
         path = Path(lab.runtime, name)
         path.rename(path.with_name(f"{name}.away"))
     for attempt in (view.shell("true"), view.shell("true")):
         outcome = await view.run_one(attempt)
         assert outcome.reason is Reason.ERROR
         assert "cannot be started" in outcome.message
-    for name in ("commands", "scratch", "spare"):
+    for name in ("lent", "scratch", "spare"):
         path = Path(lab.runtime, name)
         path.with_name(f"{name}.away").rename(path)
     assert (await view.run_one(view.shell("true"))).reason is Reason.FINISHED

@@ -361,7 +361,7 @@ def test_a_command_gets_the_directory_of_an_earlier_one_only_if_nothing_was_done
     assert os.listdir(other) == []
     for pid in list(scratch.helpers):
         scratch.child_ended(*os.waitpid(pid, 0))
-    assert os.listdir(tmp_path / "commands") == [Path(other).name]
+    assert os.listdir(tmp_path / "lent") == [Path(other).name]
 
 
 def test_what_an_earlier_agent_left_is_removed(tmp_path: Path) -> None:
@@ -372,7 +372,7 @@ def test_what_an_earlier_agent_left_is_removed(tmp_path: Path) -> None:
     scratch.remove_all()
     for pid in list(scratch.helpers):
         scratch.child_ended(*os.waitpid(pid, 0))
-    assert [os.listdir(tmp_path / name) for name in ("scratch", "trash", "commands")] == [[], [], []]
+    assert [os.listdir(tmp_path / name) for name in ("scratch", "trash", "lent")] == [[], [], []]
 
 
 # Processes -------------------------------------------------------------------------------------------------------

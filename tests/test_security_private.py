@@ -48,7 +48,7 @@ async def test_a_run_leaves_nothing_that_others_may_read(tmp_path: Path, umask: 
         await until_there(tmp_path / "waits")
         assert not open_to_others(store.parent, work.parent)
         assert any(path.is_socket() for path in everything(work))
-        assert any("scratch" in path.parts and path.name == "leaf" for path in everything(work))
+        assert any("lent" in path.parts and path.name == "leaf" for path in everything(work))
         with orch("stop", "r", "--store", store) as stop:
             assert "Traceback" not in stop.communicate()[1]
         assert first.wait() == 130

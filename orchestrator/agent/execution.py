@@ -108,11 +108,13 @@ class Execution:
     def _start_python(self, task: Task) -> None:
         attempt = task.attempt
         template = self.templates.template(template_key(task.run, attempt), task.run, attempt.bundle, attempt.cwd)
-        task.scratch = task.run.space.scratch.path(scratch_name(task.key))
         if attempt.form != "pool":
+            task.scratch = task.run.space.scratch.lend()
             task.capture = task.run.space.captures.take(attempt.max_log)
             self.templates.fork(template, task)
-        elif template.failed:
+            return
+        task.scratch = task.run.space.scratch.path(scratch_name(task.key))
+        if template.failed:
             self.not_started(task, template.failed, template.fault)
         elif self.workers.give(task, template):
             self.hired(task.place)  # type: ignore[arg-type] # `give` has set it

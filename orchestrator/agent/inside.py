@@ -15,7 +15,7 @@ from orch.attempt import Attempt, Note, Outcome, Place
 
 
 class Setup(msgspec.Struct, frozen=True, tag="setup"):
-    """The first message: where things are, what to import (empty: nothing)."""
+    """The first message: where things are, what to import (empty: nothing). With two descriptors: stdout and stderr."""
 
     agent: str
     place: Place
@@ -24,9 +24,10 @@ class Setup(msgspec.Struct, frozen=True, tag="setup"):
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
-    """Fork an attempt."""
+    """Fork an attempt. `scratch`: the directory that is lent to it, which is there and empty."""
 
     attempt: Attempt
+    scratch: str = ""
 
 
 class Hire(msgspec.Struct, frozen=True, tag="hire"):

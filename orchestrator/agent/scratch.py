@@ -1,7 +1,7 @@
 """Scratch directories of attempts: where they are, and how they are removed, whatever is in them.
 
-Commands are lent one, which the next one gets if the first has left nothing in it: nearly all do, and on some file
-systems to make, rename or remove a directory takes longer than to start a program.
+Commands and forks are lent one, which the next one gets if the first has left nothing in it: nearly all do, and on some
+file systems to make, rename or remove a directory takes longer than to start a program.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Scratch:
         self._numbers = itertools.count(1)
         self.helpers: dict[int, str] = {}
         self._spare = os.path.join(runtime, spares.SPARE)
-        self._commands = os.path.join(runtime, "commands")
+        self._places = os.path.join(runtime, "lent")
         self._lent: set[str] = set()
         self._free: list[tuple[str, int]] = []  # with the time of its last change
-        for path in (self.root, self._trash, self._spare, self._commands):
+        for path in (self.root, self._trash, self._spare, self._places):
             os.makedirs(path, mode=0o700, exist_ok=True)
 
     def path(self, name: str) -> str:
@@ -37,20 +37,24 @@ class Scratch:
         return os.path.join(self.root, name)
 
     def lend(self) -> str:
-        """An empty directory for a command. Raises `OSError`."""
-        while self._free:
-            path, changed = self._free.pop()
-            if _changed(path) == changed:
-                break
-            self._throw_away(path)  # somebody wrote there a moment too late
-        else:
-            path = os.path.join(self._commands, str(next(self._numbers)))
+        """An empty directory for an attempt. Raises `OSError`."""
+        path = self._unused()
+        if not path:
+            path = os.path.join(self._places, str(next(self._numbers)))
             os.mkdir(path, 0o700)
         self._lent.add(path)
         return path
 
+    def _unused(self) -> str:
+        while self._free:
+            path, changed = self._free.pop()
+            if _changed(path) == changed:
+                return path
+            self._throw_away(path)  # somebody wrote there a moment too late
+        return ""
+
     def take_back(self, path: str) -> bool:
-        """Nothing of the command runs any more. False if it was not lent, or something is in it: to be removed."""
+        """Nothing of the attempt runs any more. False if it was not lent, or something is in it: to be removed."""
         if path not in self._lent:
             return False
         self._lent.discard(path)
@@ -79,7 +83,7 @@ class Scratch:
 
     def remove_all(self) -> None:
         """Remove what an earlier agent has left."""
-        for directory in (self.root, self._trash, self._spare, self._commands):
+        for directory in (self.root, self._trash, self._spare, self._places):
             with contextlib.suppress(OSError), os.scandir(directory) as scan:
                 for entry in list(scan):
                     self._throw_away(entry.path)

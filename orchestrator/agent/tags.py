@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 
-from orch.agent.linux import memory_at, overwrite
+from orch.agent.linux import memory, memory_at
+from orch.work.variables import set_variable
 
 NAME = "ORCH_ATTEMPT"
 WIDTH = 240
 """Bytes of the placeholder, and the most that a mark has."""
+_KEY = NAME.encode()
 
 
 def agent_name(store: str, host: str) -> str:
@@ -39,14 +41,15 @@ class OwnTag:
     """The mark of this process, which can be changed. Only in processes that were started with a placeholder."""
 
     def __init__(self) -> None:
-        self._address = _find(f"{NAME}=".encode())
+        address = _find(f"{NAME}=".encode())
+        self._memory = memory(address, WIDTH) if address else None
 
     def set(self, tag: str) -> None:
         """Carry `tag` from here on, and hand it on."""
         data = tag.encode()[:WIDTH]
-        os.environ[NAME] = tag
-        if self._address:
-            overwrite(self._address, data + b"\0" * (WIDTH - len(data)))
+        set_variable(_KEY, data)
+        if self._memory is not None:
+            self._memory[:] = data.ljust(WIDTH, b"\0")
 
 
 def _find(name: bytes) -> int:

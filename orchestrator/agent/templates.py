@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orch.agent import inside, packets, processes
 from orch.agent.captures import Capture
@@ -18,6 +18,9 @@ from orch.agent.outcomes import of_program
 from orch.agent.tags import NAME, placeholder
 from orch.attempt import Note, Outcome, Reason
 from orch.bus.events import Usage
+
+if TYPE_CHECKING:
+    from orch.agent.ahead import Ahead
 
 MOST = 8
 """Templates kept; beyond that, the one that was idle longest ends."""
@@ -33,7 +36,7 @@ MOST_KILLED = 3
 
 NOTHING = Usage()
 
-_ONE_THREAD = (
+ONE_THREAD = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -108,9 +111,11 @@ class Templates:
         self._hooks = hooks
         self._agent = agent
         self._store = store
+        self._began = time.monotonic()
         self._by_key: dict[str, Template] = {}
         self._killed: dict[str, int] = {}
         self.pids: dict[int, Template] = {}
+        self.ahead: Ahead | None = None
         self.holders: dict[int, tuple[Template, Task | Worker]] = {}
 
     # Asked by the agent ---------------------------------------------------------------------------------------
@@ -162,37 +167,56 @@ class Templates:
         for template in list(self._by_key.values()):
             if not template.busy and now - template.last_used > IDLE:
                 self._end(template)
+        if self.ahead is not None and now - self._began > IDLE:
+            self._drop_ahead()
 
     def close(self) -> None:
         """End all of them, and what they have forked."""
         for template in list(self._by_key.values()):
             self._end(template)
+        self._drop_ahead()
 
     # Starting -------------------------------------------------------------------------------------------------
 
     def _start(self, key: str, run: Run, bundle: str, cwd: str) -> Template:
-        ours, theirs = packets.pair()
         capture = run.space.captures.take(64 * 1024)
+        output = (capture.out.file, capture.err.file)
+        ahead, environment = self.ahead, self._environment(run)
+        if ahead is not None and ahead.fits(environment, cwd):
+            self.ahead = None
+            pid, ours = ahead.pid, ahead.end
+        else:
+            pid, ours = self._spawn(environment, cwd, capture)
+        template = Template(key, pid, ours, capture)
+        path = os.path.join(self._store, "bundles", bundle) if bundle else ""
+        python_path = run.info.python_path if run.info is not None else []
+        template.send(inside.Setup(self._agent, run.space.place, path, python_path), output)
+        self.pids[pid] = template
+        self._loop.add(ours.fileno(), lambda mask: self._possible(template, mask))
+        return template
+
+    @staticmethod
+    def _spawn(environment: dict[str, str], cwd: str, capture: Capture) -> tuple[int, socket.socket]:
+        ours, theirs = packets.pair()
         try:
             ours.settimeout(0)
             os.set_inheritable(theirs.fileno(), True)  # noqa: FBT003 - a fixed signature
-            pid = _spawn(theirs.fileno(), self._environment(run), cwd, capture)
+            return spawn(theirs.fileno(), environment, cwd, (capture.out.file, capture.err.file)), ours
         except BaseException:  # nobody else will close them, whatever went wrong
             ours.close()
             capture.close()
             raise
         finally:
             theirs.close()
-        template = Template(key, pid, ours, capture)
-        path = os.path.join(self._store, "bundles", bundle) if bundle else ""
-        python_path = run.info.python_path if run.info is not None else []
-        template.send(inside.Setup(self._agent, run.space.place, path, python_path))
-        self.pids[pid] = template
-        self._loop.add(ours.fileno(), lambda mask: self._possible(template, mask))
-        return template
 
     def _environment(self, run: Run) -> dict[str, str]:
-        return {**dict.fromkeys(_ONE_THREAD, "1"), **run.environment, NAME: placeholder(self._agent)}
+        return {**dict.fromkeys(ONE_THREAD, "1"), **run.environment, NAME: placeholder(self._agent)}
+
+    def _drop_ahead(self) -> None:
+        """Nobody wants it: its socket's end is also its own."""
+        if self.ahead is not None:
+            self.ahead.end.close()
+            self.ahead = None
 
     def _make_room(self) -> None:
         idle = sorted((each for each in self._by_key.values() if not each.busy), key=lambda each: each.last_used)
@@ -277,13 +301,13 @@ class Templates:
         if task.attempt.form == "service":
             self._fork_service(template, task, output)
         else:
-            template.send(inside.Fork(task.attempt), output)
+            template.send(inside.Fork(task.attempt, task.scratch), output)
         self._want(template)
 
     def _fork_service(self, template: Template, task: Task, output: tuple[int, int]) -> None:
         """With a socket, the other end of which is closed to tell the service to stop."""
         ours, theirs = socket.socketpair()
-        template.send(inside.Fork(task.attempt), (*output, theirs.fileno()))
+        template.send(inside.Fork(task.attempt, task.scratch), (*output, theirs.fileno()))
         theirs.close()
         if task.dismissed:
             ours.close()
@@ -326,6 +350,9 @@ class Templates:
         template = self.pids.get(pid)
         if template is not None:
             self._template_ended(template, status)
+            return True
+        if self.ahead is not None and pid == self.ahead.pid:
+            self._drop_ahead()
             return True
         if pid in self.holders:  # forked by a template that has died
             self._drain(self.holders[pid][0])
@@ -383,7 +410,7 @@ class Templates:
             self._hooks.gone(worker, None, NOTHING)
 
 
-def _spawn(descriptor: int, environment: dict[str, str], cwd: str, capture: Capture) -> int:
+def spawn(descriptor: int, environment: dict[str, str], cwd: str, output: tuple[int, int]) -> int:
     """Start a template in `cwd`, or in "/" where that is not there."""
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     with contextlib.suppress(OSError):
@@ -396,8 +423,8 @@ def _spawn(descriptor: int, environment: dict[str, str], cwd: str, capture: Capt
             environment,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, capture.out.file, 1),
-                (os.POSIX_SPAWN_DUP2, capture.err.file, 2),
+                (os.POSIX_SPAWN_DUP2, output[0], 1),
+                (os.POSIX_SPAWN_DUP2, output[1], 2),
             ],
             setsid=True,
             setsigmask=[],

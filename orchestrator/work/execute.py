@@ -38,7 +38,9 @@ def run_attempt(
     emit: Callable[[Note], None],
     *,
     stop_signal: int = -1,
+    lent: str = "",
     aside: bool = False,
+    last: bool = False,
     call: Call | None = None,
 ) -> Outcome:
     """Run the body and say what it left behind. Never raises; `emit` gets what the body logs and annotates.
@@ -47,12 +49,13 @@ def run_attempt(
     caller, but for the scratch space. A survey does not call the body, but says what the call would be.
 
     `stop_signal`  of a service: the descriptor that can be read, or is at its end, once it is to stop
+    `lent`, `last` as for `orch.work.surroundings.Surroundings`
     `aside`        this is a thread, and other attempts run in this process: what belongs to all of it is left alone,
                    and only this thread sees the context
     `call`         what calls the body's function, in place of `call_function`: for whoever wants to watch
     """
     try:
-        around = Surroundings(place.scratch, attempt.key, attempt.cwd, attempt.env, aside=aside)
+        around = Surroundings(place.scratch, attempt.key, attempt.cwd, attempt.env, lent=lent, aside=aside, last=last)
         with around:
             context = Context(_who(attempt), place, around.path, emit, stop_signal=stop_signal, aside=aside)
             outcome = _run(attempt, context, call or call_function)

@@ -15,6 +15,9 @@ from typing import Any, Self
 from orch.store.layout import safe_name
 from orch.store.private import make_private
 from orch.work import spares
+from orch.work.variables import set_variable, variables
+
+_TMPDIR = b"TMPDIR"
 
 
 def scratch_name(key: str) -> str:
@@ -27,35 +30,47 @@ class Surroundings:
 
     With `keep` what is left in it stays, for whoever started this process to put aside.
 
-    `env` are variables of the attempt alone. `aside`: it runs in a thread beside others, and so what belongs to the
-    whole process is left alone; there is only the scratch directory.
+    `env`   are variables of the attempt alone
+    `lent`  a directory that is there and empty is to be the scratch directory, and is both again at the end
+    `aside` it runs in a thread beside others, and so what belongs to the whole process is left alone; there is only
+            the scratch directory
+    `last`  nothing else runs in this process afterwards, so that nothing need be put back
     """
 
     def __init__(
-        self, root: str, key: str, cwd: str, env: Mapping[str, str] | None = None, *, aside: bool = False
+        self,
+        root: str,
+        key: str,
+        cwd: str,
+        env: Mapping[str, str] | None = None,
+        *,
+        lent: str = "",
+        aside: bool = False,
+        last: bool = False,
     ) -> None:
-        self.path = os.path.join(root, scratch_name(key))
+        self.path = lent or os.path.join(root, scratch_name(key))
         self.used = 0
         self.keep = False
         self._cwd = cwd
         self._env = env
+        self._lent = bool(lent)
         self._aside = aside
+        self._last = last
         self._process: _Process | None = None
 
     def __enter__(self) -> Self:
-        try:
-            spares.make(self.path)
-        except FileNotFoundError:
-            make_private(self.path)
-        except FileExistsError:  # an earlier agent could not remove it
-            _remove(self.path)
-            os.mkdir(self.path, 0o700)
+        if not self._lent:
+            _make(self.path)
         if self._aside:
             return self
-        self._process = _Process(self._cwd)
+        if not self._last:
+            self._process = _Process()
+        if self._cwd:
+            with contextlib.suppress(OSError):  # a host that lacks the directory runs the job where it is
+                os.chdir(self._cwd)
         if self._env:
             os.environ.update(self._env)
-        os.environ["TMPDIR"] = self.path
+        set_variable(_TMPDIR, os.fsencode(self.path))
         _set_tempdir(self.path)
         return self
 
@@ -63,33 +78,49 @@ class Surroundings:
         if self._process is not None:
             self._process.restore()
             _set_tempdir(None)
-        if not spares.drop(self.path):  # it is empty nearly always
+        if self._lent:
+            self._give_back()
+        elif not spares.drop(self.path):  # it is empty nearly always
             self.used = size_on_disk(self.path)
             if not self.keep:
                 _remove(self.path)
 
+    def _give_back(self) -> None:
+        with contextlib.suppress(OSError):  # not there, or no directory: whoever has lent it will see
+            if os.listdir(self.path):
+                self.used = size_on_disk(self.path)
+                if not self.keep:
+                    _remove(self.path)
+                    os.mkdir(self.path, 0o700)
+
+
+def _make(path: str) -> None:
+    try:
+        spares.make(path)
+    except FileNotFoundError:
+        make_private(path)
+    except FileExistsError:  # an earlier agent could not remove it
+        _remove(path)
+        os.mkdir(path, 0o700)
+
 
 class _Process:
-    """What belongs to the whole process, as it was before an attempt; `cwd` is where that one runs."""
+    """What belongs to the whole process, as it was before an attempt."""
 
-    def __init__(self, cwd: str) -> None:
+    def __init__(self) -> None:
         self._streams = sys.stdin, sys.stdout, sys.stderr
-        self._environment = _variables().copy()
+        self._environment = variables().copy()
         self._directory: str | None = None
         with contextlib.suppress(OSError):
             self._directory = os.getcwd()
-        if not cwd:
-            return
-        with contextlib.suppress(OSError):  # a host that lacks the directory runs the job where it is
-            os.chdir(cwd)
 
     def restore(self) -> None:
         """Put it back."""
         if self._directory is not None:
             with contextlib.suppress(OSError):
                 os.chdir(self._directory)
-        before, now = self._environment, _variables()
-        _put_back(b"TMPDIR", before)
+        before, now = self._environment, variables()
+        _put_back(_TMPDIR, before)
         if now != before:
             for name in {name for name, _ in now.items() ^ before.items()}:
                 _put_back(name, before)
@@ -98,15 +129,9 @@ class _Process:
 
 def _put_back(name: bytes, before: Mapping[bytes, bytes]) -> None:
     if name in before:
-        os.environb[name] = before[name]
+        set_variable(name, before[name])
     else:
         os.environb.pop(name, None)
-
-
-def _variables() -> dict[bytes, bytes]:
-    """The environment, without the copying and decoding of `os.environ.copy()`, which costs more than a short job."""
-    variables: dict[bytes, bytes] = os.environb._data  # type: ignore[attr-defined]  # noqa: SLF001 - see above
-    return variables
 
 
 def _set_tempdir(path: str | None) -> None:

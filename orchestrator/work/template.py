@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import pickle
 import select
 import signal
 import socket
@@ -16,15 +15,22 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
 
 from orch.agent import inside, packets
 from orch.agent.linux import die_with_parent
-from orch.agent.tags import OwnTag, tag_of
-from orch.attempt import Attempt, Note, Place
-from orch.bus.events import Blob, Resources
+from orch.agent.tags import OwnTag, placeholder, tag_of
+from orch.attempt import Attempt
 from orch.environment import inherited
 from orch.errors import OrchError
+from orch.work.forks import end_after, prepare, rehearse, run_one
+
+# The functions behind those of `signal`, whose way through enums costs a fork 50 pages more.
+_set_handler = signal.signal.__globals__["_signal"].signal
+_SIGCHLD, _SIGINT, _SIG_DFL = int(signal.SIGCHLD), int(signal.SIGINT), int(signal.SIG_DFL)
+
+
+FEW = 3
+"""Forks. A run that has so many is likely to want another: it is made ahead of time, while there is nothing to do."""
 
 
 class Template:
@@ -38,6 +44,8 @@ class Template:
         self._pid = os.getpid()
         self._children: set[int] = set()
         self._forked = 0
+        self._ahead: tuple[int, socket.socket] | None = None  # a fork that waits for its attempt, and how to reach it
+        self._more_expected = False
         self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def serve(self) -> None:
@@ -48,7 +56,10 @@ class Template:
         poll.register(self._end.fileno(), select.POLLIN)
         poll.register(self._wake_in, select.POLLIN)
         while True:
-            for descriptor, _mask in poll.poll():
+            found = poll.poll(0 if self._more_expected else None)
+            if not found:
+                self._fork_ahead()
+            for descriptor, _mask in found:
                 if descriptor == self._wake_in:
                     os.read(self._wake_in, 4096)
                     self._reap()
@@ -63,8 +74,8 @@ class Template:
         data, descriptors = packet
         try:
             match inside.to_template(data):
-                case inside.Fork(attempt):
-                    self._fork(attempt, descriptors)
+                case inside.Fork(attempt, scratch):
+                    self._fork(attempt, scratch, data, descriptors)
                 case inside.Hire(number):
                     self._hire(number, descriptors)
                 case inside.Kill(pid):
@@ -77,24 +88,74 @@ class Template:
                 os.close(each)
         return True
 
-    def _fork(self, attempt: Attempt, descriptors: list[int]) -> None:
-        def body() -> None:
-            out, err, *stop = descriptors
-            self._become(out, err)
-            self._tag.set(tag_of(self._agent, attempt.key))
-            run_one(attempt, self._place, self._end, stop[0] if stop else -1)
-
+    def _fork(self, attempt: Attempt, scratch: str, data: bytes, descriptors: list[int]) -> None:
         self._forked += 1
-        _prepare(attempt, self._forked)
-        pid, message = self._child(body)
+        pid, message = self._hand_over(data, descriptors), ""
+        if not pid:
+            prepare(attempt, self._forked)
+            pid, message = self._fork_now(attempt, scratch, descriptors)
         self._send(inside.Forked(attempt.key, pid, message))
+        self._more_expected = self._forked >= FEW
+
+    def _hand_over(self, data: bytes, descriptors: list[int]) -> int:
+        """Have the fork that was made ahead run an attempt; its pid, or 0 if there is none."""
+        if self._ahead is None:
+            return 0
+        pid, feed = self._ahead
+        self._ahead = None
+        with feed:
+            try:
+                packets.send(feed, data, tuple(descriptors))
+            except OSError:  # somebody has killed it
+                return 0
+        return pid
+
+    def _fork_now(self, attempt: Attempt, scratch: str, descriptors: list[int]) -> tuple[int, str]:
+        def body() -> None:
+            self._become()
+            self._run(attempt, scratch, descriptors)
+
+        return self._child(body)
+
+    def _run(self, attempt: Attempt, scratch: str, descriptors: list[int]) -> None:
+        """In the child: run an attempt."""
+        out, err, *stop = descriptors
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        self._tag.set(tag_of(self._agent, attempt.key))
+        run_one(attempt, self._place, scratch, self._end, stop[0] if stop else -1)
+
+    def _fork_ahead(self) -> None:
+        """Make the fork for the next attempt, and have it wait for that."""
+        self._more_expected = False
+        ours, theirs = packets.pair()
+
+        def body() -> None:
+            ours.close()
+            self._become()
+            rehearse(self._place)
+            packet = packets.receive(theirs)
+            theirs.close()
+            if packet is not None:
+                message = inside.to_template(packet[0])
+                assert isinstance(message, inside.Fork)
+                self._run(message.attempt, message.scratch, packet[1])
+
+        pid, _ = self._child(body)
+        theirs.close()
+        if pid:
+            self._ahead = pid, ours
+        else:  # the next attempt will say why
+            ours.close()
 
     def _hire(self, number: int, descriptors: list[int]) -> None:
         def body() -> None:
             from orch.work.pool import work
 
             out, err, feed = descriptors
-            self._become(out, err)
+            self._become()
+            os.dup2(out, 1)
+            os.dup2(err, 2)
             work(
                 feed=socket.socket(fileno=os.dup(feed)),
                 answers=self._end,
@@ -112,21 +173,20 @@ class Template:
         except OSError as error:
             return 0, f"no process could be made: {error.strerror}"
         if pid == 0:
-            _end_after(body)
+            end_after(body)
         self._children.add(pid)
         return pid, ""
 
-    def _become(self, out: int, err: int) -> None:
-        """In the child: an own session, that ends with the template, and own output."""
+    def _become(self) -> None:
+        """In the child: an own session, that ends with the template."""
         os.setsid()
         die_with_parent(self._pid)
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _set_handler(_SIGCHLD, _SIG_DFL)
+        _set_handler(_SIGINT, signal.default_int_handler)
         os.close(self._wake_in)
         os.close(self._wake_out)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
+        gc.freeze()  # also what the template made since it was frozen
         gc.enable()
 
     def _reap(self) -> None:
@@ -135,82 +195,25 @@ class Template:
             try:
                 done, status, used = os.wait4(pid, os.WNOHANG)
             except ChildProcessError:  # what was imported waits for children that are not its own
-                self._children.discard(pid)
-                self._send(inside.Exited(pid, 0, 0.0, 0.0))
+                self._ended(inside.Exited(pid, 0, 0.0, 0.0))
                 continue
             if done:
-                self._children.discard(pid)
-                self._send(inside.Exited(pid, status, used.ru_utime, used.ru_stime, used.ru_maxrss * 1024))
+                self._ended(inside.Exited(pid, status, used.ru_utime, used.ru_stime, used.ru_maxrss * 1024))
+
+    def _ended(self, news: inside.Exited) -> None:
+        self._children.discard(news.pid)
+        if self._ahead is not None and news.pid == self._ahead[0]:  # nobody knows of it
+            self._ahead[1].close()
+            self._ahead = None
+            return
+        self._send(news)
 
     def _send(self, message: inside.FromTemplate) -> None:
         packets.send(self._end, inside.encode(message))
 
 
-MANY = 8
-"""Forks. A run that has so many is worth the time to import here what only attempts with files need."""
-
-
-def _prepare(attempt: Attempt, number: int) -> None:
-    """Import what all attempts of a kind need that most workflows lack: once here, and not in every fork."""
-    if number == MANY:
-        import orch.store.file
-        import orch.work.staging
-    if attempt.survey:
-        import orch.work.calls
-        import orch.work.survey
-    if b"orch.work.program" in attempt.body.data:  # it is a program: the pickle names what performs it
-        import orch.work.program  # noqa: F401 - as above
-
-
-def run_one(attempt: Attempt, place: Place, answers: socket.socket, stop_signal: int) -> None:
-    """In a fork: run the attempt, and send what it left behind. `stop_signal` is for services (`orch.agent.inside`)."""
-    from orch.work.execute import run_attempt
-
-    def emit(note: Note) -> None:
-        packets.send(answers, inside.encode(inside.Said(note)))
-
-    outcome = run_attempt(attempt, place, emit, stop_signal=stop_signal)
-    packets.send(answers, inside.encode(inside.Left(outcome)))
-
-
-def warm_up(place: Place) -> None:
-    """Run an attempt that does nothing: what is done once in a process is done here, not in every fork."""
-    from orch.work.execute import run_attempt
-
-    body = pickle.dumps((int, (), {}), 5)
-    attempt = Attempt(
-        key=f"template.{os.getpid()}",
-        run="",
-        job=0,
-        attempt=0,
-        epoch=0,
-        kind="nothing",
-        name="",
-        form="fork",
-        body=Blob(data=body, size=len(body)),
-        resources=Resources(),
-    )
-    inside.encode(inside.Left(run_attempt(attempt, place, lambda _: None)))
-
-
 def _heard(_number: int, _frame: FrameType | None) -> None:
     """A handler, so that the signal reaches the wake-up descriptor."""
-
-
-def _end_after(body: Callable[[], None]) -> NoReturn:
-    """The whole of a forked child: never back into the template's own code."""
-    code = 70
-    try:
-        body()
-        code = 0
-    except BaseException:  # noqa: BLE001 - a bug of ours, or a full disk: it is on the attempt's stderr
-        traceback.print_exc()
-    finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
 
 
 def _import(bundle: str, python_path: list[str]) -> inside.ImportFailed | None:
@@ -218,8 +221,6 @@ def _import(bundle: str, python_path: list[str]) -> inside.ImportFailed | None:
     sys.path.extend(path for path in python_path if path not in sys.path)
     ours = False
     try:
-        import orch.work.execute  # noqa: F401 - so that forks have it
-
         if bundle:
             from orch.work.loader import load
             from orch.work.manifest import read_manifest
@@ -246,6 +247,10 @@ def main() -> None:
         return
     setup = inside.to_template(first[0])
     assert isinstance(setup, inside.Setup)
+    for number, each in enumerate(first[1], 1):
+        os.dup2(each, number)
+        os.close(each)
+    OwnTag().set(placeholder(setup.agent))  # it may have been started before there was one
     sys.argv = [sys.argv[0]]
     inherited.update(os.environ)
     problem = _import(setup.bundle, setup.python_path)
@@ -257,7 +262,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
-    warm_up(setup.place)
+    rehearse(setup.place)
     gc.collect()
     gc.disable()
     gc.freeze()

@@ -1,0 +1,82 @@
+"""What a fork of a template does: it runs one attempt, at once or when it is told, and ends.
+
+In a fresh fork, each page of memory that is touched is copied first, and that takes longer than all that a short job
+does. So a fork which is made ahead of time rehearses while it waits: when its attempt comes, the pages are there.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from orch.agent import inside, packets
+from orch.attempt import Attempt, Note, Place
+from orch.bus.events import Blob, Resources
+from orch.work.execute import run_attempt
+
+MANY = 8
+"""Forks. A run that has so many is worth the time to import once what only attempts with files need."""
+
+_NOTHING = pickle.dumps((int, (), {}), 5)
+
+
+def prepare(attempt: Attempt, number: int) -> None:
+    """Import what all attempts of a kind need that most workflows lack: in the template, and not in every fork."""
+    if number == MANY:
+        import orch.store.file
+        import orch.work.staging
+    if attempt.survey:
+        import orch.work.calls
+        import orch.work.survey
+    if b"orch.work.program" in attempt.body.data:  # it is a program: the pickle names what performs it
+        import orch.work.program  # noqa: F401 - as above
+
+
+def run_one(attempt: Attempt, place: Place, scratch: str, answers: socket.socket, stop_signal: int) -> None:
+    """Run the attempt, and send what it left behind. `stop_signal` is for services (`orch.agent.inside`)."""
+
+    def emit(note: Note) -> None:
+        packets.send(answers, inside.encode(inside.Said(note)))
+
+    outcome = run_attempt(attempt, place, emit, stop_signal=stop_signal, lent=scratch, last=True)
+    packets.send(answers, inside.encode(inside.Left(outcome)))
+
+
+def rehearse(place: Place) -> None:
+    """Run an attempt that does nothing, in a scratch directory that is not there."""
+    attempt = Attempt(
+        key=f"rehearsal.{os.getpid()}",
+        run="",
+        job=0,
+        attempt=0,
+        epoch=0,
+        kind="nothing",
+        name="",
+        form="fork",
+        body=Blob(data=_NOTHING, size=len(_NOTHING)),
+        resources=Resources(),
+    )
+    attempt = inside.decode_attempt(inside.encode(attempt))
+    nowhere = f"{place.scratch}/{attempt.key}"
+    inside.encode(inside.Left(run_attempt(attempt, place, lambda _: None, lent=nowhere)))
+
+
+def end_after(body: Callable[[], None]) -> NoReturn:
+    """The whole of a forked child: never back into the template's own code."""
+    code = 70
+    try:
+        body()
+        code = 0
+    except BaseException:  # noqa: BLE001 - a bug of ours, or a full disk: it is on the attempt's stderr
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
