@@ -18,6 +18,7 @@ from orch.agent.connections import Connection, Stream
 from orch.agent.devices import counted
 from orch.agent.journal import Accepted, Acknowledged, Begun, Ended
 from orch.agent.model import Phase, Run, Shape, Task, template_key
+from orch.agent.news import News
 from orch.agent.ports import Parts, Timer
 from orch.agent.rooms import Room
 from orch.agent.standstill import Standstill
@@ -50,6 +51,7 @@ class Agent:
         self._standstill = Standstill(parts.admission)
         self._fresh: dict[Run, list[str]] = {}
         self._connections: dict[Connection, None] = {}  # in the order in which they came
+        self._news = News(parts.loop)
         self._sync = False
         self._ending = False
         self._leaving: Timer | None = None
@@ -420,8 +422,7 @@ class Agent:
         self._execution.sweep()
         self._say_queued()
         self._write_journal()
-        for connection in list(self._connections):
-            connection.flush_updates()
+        self._news.tell(self._connections)
         self._standstill.settle(self._runs.values(), self._connections)
         self._consider_leaving()
 

@@ -15,6 +15,10 @@ MOST_UNSENT = 256 * 1024 * 1024
 """Bytes that wait for a leader that does not listen; beyond that its connection ends, and nothing is lost."""
 
 
+_AT_ONCE = 1 << 16
+"""Bytes: of a buffer that is much longer, the memory would be asked of the kernel anew for each message."""
+
+
 class Ear(Protocol):
     """Who hears what comes (`orch.agent.connections.Connection`)."""
 
@@ -83,7 +87,7 @@ class SocketStream:
 
     def _read(self) -> None:
         try:
-            data = self._end.recv(1 << 20)
+            data = self._end.recv(_AT_ONCE)
         except BlockingIOError:
             return
         except OSError:

@@ -1,0 +1,112 @@
+"""When the agent tells a leader what has happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from orch.adapters.contract import Queued
+from orch.agent import protocol
+from orch.agent.connections import Connection
+from orch.agent.model import Run
+from orch.agent.news import ENOUGH, HOLD, News
+
+
+class Timers:
+    """The agent's loop, of which only the timers are used."""
+
+    def __init__(self) -> None:
+        self.set: list[tuple[float, Callable[[], None]]] = []
+
+    def after(self, seconds: float, action: Callable[[], None]) -> Timers:
+        self.set.append((seconds, action))
+        return self
+
+    def cancel(self) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+    def fire(self) -> None:
+        for _, action in self.set:
+            action()
+        self.set.clear()
+
+
+class Told:
+    """A stream and a service: what a leader was sent."""
+
+    def __init__(self) -> None:
+        self.frames = protocol.Frames()
+        self.keys: list[list[str]] = []
+
+    def send(self, data: bytes) -> None:
+        for each in self.frames.feed(data):
+            message = protocol.from_agent(each)
+            assert isinstance(message, protocol.Updates)
+            self.keys.append([update.key for update in message.items if isinstance(update, Queued)])
+
+    def finish(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def heard(self, connection: Connection, message: msgspec.Struct) -> None:
+        raise NotImplementedError
+
+    def closed(self, connection: Connection) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def timers() -> Timers:
+    return Timers()
+
+
+@pytest.fixture
+def news(timers: Timers) -> News:
+    return News(timers)
+
+
+def leader(waiting: int) -> tuple[Told, Connection]:
+    told = Told()
+    connection = Connection(told, told)
+    connection.run = Run("run", waiting=waiting)
+    return told, connection
+
+
+def test_a_leader_hears_at_once_where_little_waits(timers: Timers, news: News) -> None:
+    told, connection = leader(ENOUGH - 1)
+    for key in ("a", "b"):
+        connection.updates.append(Queued(key))
+        news.tell([connection])
+    assert told.keys == [["a"], ["b"]]
+    assert not timers.set
+
+
+def test_where_enough_waits_it_hears_of_what_happens_within_milliseconds_together(timers: Timers, news: News) -> None:
+    told, connection = leader(ENOUGH)
+    for key in ("a", "b"):
+        connection.updates.append(Queued(key))
+        news.tell([connection])
+    assert [seconds for seconds, _ in timers.set] == [HOLD]
+    timers.fire()
+    assert not told.keys  # not before the journal has it
+    news.tell([connection])
+    assert told.keys == [["a", "b"]]
+    connection.updates.append(Queued("c"))
+    news.tell([connection])
+    assert len(timers.set) == 1
+    connection.run = Run("run", waiting=0)
+    news.tell([connection])
+    assert told.keys == [["a", "b"], ["c"]]
+
+
+def test_nothing_is_set_where_there_is_nothing_to_tell(timers: Timers, news: News) -> None:
+    _, connection = leader(ENOUGH)
+    news.tell([connection])
+    assert not timers.set
