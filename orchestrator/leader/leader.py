@@ -34,7 +34,7 @@ from orch.leader.supply import Supply
 from orch.leader.turn import Concern, Found, Item, Turn
 from orch.state import chain
 from orch.state.decide import Decision, Limits, attempt_key, decide
-from orch.state.fold import apply
+from orch.state.fold import fold
 from orch.state.law import JobState
 from orch.state.model import Job, State
 from orch.state.policy import back_off
@@ -172,11 +172,12 @@ class Leader:
     # Deciding: no I/O from here …
 
     def _stage(self, turn: Turn, events: list[ev.Event]) -> None:
-        for event in self._log.stage(events):
-            apply(self.state, event)
+        staged = self._log.stage(events)
+        fold(staged, self.state)
+        for event in staged:
             self._supply.note(event)
             self._backoff.note(event)
-            turn.events.append(event)
+        turn.events += staged
 
     def _hear(self, turn: Turn, request: Request) -> None:
         if request.what in WISHES and not request.job:

@@ -45,13 +45,10 @@ def react(state: State, update: Update, rules: Rules, refuse: Refuse) -> list[ev
 def live_row(state: State, key: str) -> Job | None:
     """The job whose live attempt bears `key`."""
     try:
-        _, job, attempt = parse_key(key)
-    except ValueError:
+        row = state.jobs[parse_key(key)[1]]
+    except (ValueError, KeyError):
         return None
-    row = state.jobs.get(job)
-    if row is None or row.attempt != attempt or row.state not in LIVE or row.key != key:
-        return None
-    return row
+    return row if row.key == key and row.state in LIVE else None
 
 
 def _started(row: Job, update: Started) -> list[ev.Event]:
