@@ -1,8 +1,11 @@
 """Events to lines and back.
 
 A line is `{"seq":…,"time":"…","epoch":…,"group":…,"type":"…",…,"crc":"xxxxxxxx"}` and a newline; the last line of a
-group has `"end":true` before the crc. The crc is CRC-32 (zlib's) over every byte of the line before `,"crc":`, in
-eight hexadecimal digits, and is compared as text. So `,"crc":"xxxxxxxx"}` are the last 18 bytes of every line.
+group has `"end":true` before the crc, and before that, unless it is the only one, `"sum":"xxxxxxxx"`. The crc is CRC-32
+(zlib's) over every byte of the line before `,"crc":`, in eight hexadecimal digits, and is compared as text. So
+`,"crc":"xxxxxxxx"}` are the last 18 bytes of every line. The sum is CRC-32 over all lines of the group before the last
+one, newlines included: a reader that finds it right, and the crc of the last line, need not look at the others' crcs.
+Logs that were written before there were sums have none.
 
 Encoding: msgspec leaves out fields at their default, and the envelope of a new event is at its defaults; it is put in
 front as text. Decoding is one pass of msgspec over a union of all known types. Only a line which that cannot take, or
@@ -11,8 +14,10 @@ which has another version than ours, goes the slow way: upcast step by step, or 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from itertools import chain
 from operator import or_
 from typing import Any, cast
 from zlib import crc32
@@ -29,10 +34,14 @@ TAIL = 18
 END = b',"end":true'
 """Mark of the last line of a group, right before the crc."""
 
-_VERSION = b',"v":'
-"""How the version is written, if it is not 1."""
+SUM = b',"sum":"%08x"'
+"""The sum of a group, right before the mark."""
 
-RESERVED = frozenset({"seq", "time", "epoch", "group", "type", "v", "end", "crc"})
+SUM_LENGTH = len(SUM % 0)
+
+_GUARD = re.compile(rb'((,"sum":"[0-9a-f]{8}")?,"end":true)?,"crc":"[0-9a-f]{8}"\}\Z')
+
+RESERVED = frozenset({"seq", "time", "epoch", "group", "type", "v", "sum", "end", "crc"})
 """Names that no event may use for a field of its own."""
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -70,11 +79,29 @@ def finish(line: bytes, *, end: bool) -> bytes:
     return b'%b,"crc":"%08x"}\n' % (line, crc32(line))
 
 
+def group_of(lines: Sequence[bytes]) -> bytes:
+    """A whole group of these open lines. All but the last one are closed at once, for speed."""
+    *before, last = lines
+    crcs = map(crc32, before)
+    head = (b'%b,"crc":"%08x"}\n' * len(before)) % tuple(chain.from_iterable(zip(before, crcs, strict=True)))
+    return head + finish(last + SUM % crc32(head) if before else last, end=True)
+
+
 def intact(lines: Sequence[bytes]) -> bool:
     """Do all lines (without newline) carry the right crc? One comparison for all of them, for speed."""
     found = b"".join([line[-TAIL:] for line in lines])
     crcs = tuple([crc32(line[:-TAIL]) for line in lines])
     return found == (b',"crc":"%08x"}' * len(crcs)) % crcs
+
+
+def event_of(line: bytes) -> bytes:
+    """A whole line (without newline) up to where the event ends: what follows only guards the file."""
+    return _GUARD.sub(b"", line)
+
+
+def lines_of(block: bytes) -> list[bytes]:
+    """The lines of a text that ends with a newline, without their newlines."""
+    return block[:-1].split(b"\n")
 
 
 class Codec:
@@ -97,52 +124,72 @@ class Codec:
         self._encoder = msgspec.json.Encoder()
         self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(reduce(or_, types))
 
-    def open_line(self, event: Event, seq: int, middle: bytes) -> bytes:
-        """The line up to where `finish` goes on. `middle` comes from `envelope`. Does not change the event.
+    def encode(self, events: Sequence[Event]) -> list[bytes]:
+        """New events, without envelopes, for `open_lines`. Does not change them.
 
-        Raises ValueError if JSON cannot hold the event so that the same comes back.
+        Raises ValueError if JSON cannot hold one of them so that the same comes back.
         """
-        if event.seq:
-            raise ValueError(f"the event {type_name(event)} is in a log already, as number {event.seq}")
-        body = self._encode(event)
-        return b'{"seq":%d%b%b' % (seq, middle, body[1:-1])
+        for event in events:
+            self._must_be_new(event)
+        return self._encode_all(events) if events else []
+
+    def open_lines(self, bodies: Sequence[bytes], seq: int, middle: bytes) -> list[bytes]:
+        """The lines, numbered from `seq`, up to where `group_of` goes on. `middle` comes from `envelope`."""
+        return [b'{"seq":%d%b%b' % (number, middle, body[1:-1]) for number, body in enumerate(bodies, seq)]
 
     def envelope(self, time: str, epoch: int, group: int) -> bytes:
         """The part of the envelope that all lines of one `stage` share."""
         return b',"time":"%b","epoch":%d,"group":%d,' % (time.encode("ascii"), epoch, group)
 
-    def stamp(self, event: Event, seq: int, time: str, epoch: int, group: int) -> None:
-        """Fill in the envelope of a frozen event. For the log alone: it has just given the event its place."""
-        force_setattr(event, "seq", seq)
-        force_setattr(event, "time", time)
-        force_setattr(event, "epoch", epoch)
-        force_setattr(event, "group", group)
-        if not self._plain:
-            force_setattr(event, "v", self._versions[type_name(event)])
+    def stamp(self, events: Sequence[Event], seq: int, time: str, epoch: int, group: int) -> None:
+        """Fill in the envelope of frozen events. For the log alone: it has just given them their places."""
+        for number, event in enumerate(events, seq):
+            force_setattr(event, "seq", number)
+            force_setattr(event, "time", time)
+            force_setattr(event, "epoch", epoch)
+            force_setattr(event, "group", group)
+            if not self._plain:
+                force_setattr(event, "v", self._versions[type_name(event)])
 
     def decode(self, line: bytes) -> Event:
         """One line, with or without its newline. Raises BadLine."""
         line = line.removesuffix(b"\n")
         if not intact([line]):
             raise BadLine("the crc of the line does not match")
-        return self.decode_block(line + b"\n", [line])[0]
+        return self.decode_block(line + b"\n")[0]
 
-    def decode_block(self, block: bytes, lines: Sequence[bytes]) -> list[Event]:
-        """Events of `block`, whose lines (checked to be intact, without newlines) are `lines`."""
+    def decode_block(self, block: bytes) -> list[Event]:
+        """Events of whole lines that were checked to be intact. Raises BadLine."""
         try:
             events = self._decoder.decode_lines(block)
         except (ValueError, RecursionError):  # msgspec's own, of text that is not UTF-8, of lists in lists in lists …
-            return [self._decode_slowly(line) for line in lines]
-        if self._plain and _VERSION not in block:  # in nobody's text: a quote in a text is escaped
+            return [self._decode_slowly(line) for line in lines_of(block)]
+        if self._plain and not [None for event in events if event.v != 1]:
             return events
-        return [e if self._is_current(e) else self._decode_slowly(line) for e, line in zip(events, lines, strict=True)]
+        pairs = zip(events, lines_of(block), strict=True)
+        return [event if self._is_current(event) else self._decode_slowly(line) for event, line in pairs]
 
-    def _encode(self, event: Event) -> bytes:
+    def _must_be_new(self, event: Event) -> None:
         kind = self._kinds.get(type(event))
         if kind is None:
             raise ValueError(f"{type(event).__name__} is no event that can be written")
+        if event.seq:
+            raise ValueError(f"the event {kind.name} is in a log already, as number {event.seq}")
         if kind.free and not is_jsonable(getattr(event, kind.free)):
             raise ValueError(f"{kind.name}.{kind.free} cannot be written as JSON: {getattr(event, kind.free)!r}")
+
+    def _encode_all(self, events: Sequence[Event]) -> list[bytes]:
+        """JSON objects. All at once, unless one of them needs to be looked at."""
+        try:
+            text = self._encoder.encode_lines(events)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            return [self._encode(event) for event in events]
+        if not self._plain or b"null" in text:
+            return [self._encode(event) for event in events]
+        return lines_of(text)
+
+    def _encode(self, event: Event) -> bytes:
+        kind = self._kinds[type(event)]
         try:
             body = self._encoder.encode(event)
         except (TypeError, ValueError, OverflowError, RecursionError) as e:

@@ -2,7 +2,8 @@
 
 Taking over, step by step; the order is what makes it safe:
 
-1. The segments that are there are read and verified. Damage is refused before anything is touched.
+1. The segments that are there are read and verified. Damage is refused before anything is touched. (Who has read them
+   up to a point just now can say so: `orch.bus.takeover` has the rules for trusted points.)
 2. CLAIM: the file of the next epoch is created exclusively, empty, and its directory synced. From here on the fence
    check of every older leader fails, so that it no longer acts, whatever it may still write.
 3. SCAN: the predecessor's last whole group is looked for, again. Whatever the older leader was told is durable, was so
@@ -14,8 +15,9 @@ Taking over, step by step; the order is what makes it safe:
 A claim without a whole first line is void: its maker died. The next one claims the number after it.
 
 A commit writes everything staged as one group with one write, syncs it, and then checks that no later claim exists;
-only then was it a commit. A failed write or sync is final: what is on the disk is not known any more, and only the next
-leader, which reads it afresh, can tell. Every later call raises the same error.
+only then was it a commit. (Very many `added` events are several groups, each of which is written like this.) A failed
+write or sync is final: what is on the disk is not known any more, and only the next leader, which reads it afresh, can
+tell. Every later call raises the same error.
 
 The fence check looks at directory entries. Some network file systems may keep them for a while (NFS: `acdirmax`);
 a leader that is stopped and wakes up may therefore act for so long, but what it writes is void all the same.
@@ -27,26 +29,30 @@ and with it outcomes that were acknowledged; the log opens, cut back to the firs
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import anyio
 import msgspec
 
-from orch.bus.codec import CODEC, Unknown, finish
-from orch.bus.errors import Fenced, LogDamaged, LogTooNew, LogTrouble
-from orch.bus.events import Closed, Event, Opened
+from orch.bus.codec import CODEC, BadLine, Unknown, group_of
+from orch.bus.errors import Fenced, LogTooNew, LogTrouble, damaged
+from orch.bus.events import Added, Closed, Event, Opened
 from orch.bus.machine import HERE, Machine
+from orch.bus.places import Index, Point, line_of
 from orch.bus.reader import read_spans
-from orch.bus.scan import Index
 from orch.bus.segment import foreign, opened_file, segment_name, trouble
 from orch.bus.takeover import Past, claim, rescan, survey
 
 Durability = Literal["always", "relaxed"]
 
-_FETCH = 16 * 1024
-"""Bytes read at once when a single event is looked for."""
+LARGE = 1024 * 1024
+"""Bytes from which on a group ends where it may."""
+
+_PORTION = 256
+"""Events between which a group may end."""
 
 
 class Log:
@@ -71,11 +77,14 @@ class Log:
         self._synced = True
         self._handle: int | None = None
         self._length = 0
-        self._index = Index()
+        self._crc = ""
+        self._index = Index(1)
         self._next = 1
         self._group = 0
         self._lines: list[bytes] = []
-        self._unfinished = b""
+        self._size = 0
+        self._added = False
+        self._ended: list[list[bytes]] = []
         self._error: Fenced | LogTrouble | None = None
         self._committing = anyio.Lock()
 
@@ -88,10 +97,13 @@ class Log:
         version: str = "",
         durability: Durability = "always",
         machine: Machine = HERE,
+        trusted: Point | None = None,
     ) -> Log:
         """Begin a new epoch of the log in `directory` (made if there is none).
 
-        Raises LogDamaged, LogTooNew (only `history` looks at every event's type), LogTrouble, Fenced.
+        `trusted`: what lies before this point is verified only when it is read, if the log has the point: then it is
+        `trusted` of what is returned. Raises LogDamaged, LogTooNew (only `history` looks at every event's type),
+        LogTrouble, Fenced.
         """
         who = machine.whoami()
         log = cls(directory, machine)
@@ -104,13 +116,13 @@ class Log:
             version=version or who.version,
             durability=durability,
         )
-        await machine.offload(log._take_over, opened)
+        await machine.offload(log._take_over, opened, trusted)
         return log
 
-    def _take_over(self, opened: Opened) -> None:
+    def _take_over(self, opened: Opened, trusted: Point | None) -> None:
         with trouble("make the directory of", self.directory):
             self._files.make_dir(self.directory)
-        before = survey(self.directory, self._files)
+        before = survey(self.directory, self._files, trusted)
         for span in before.spans:
             if span.opened.run != opened.run:  # a copy of another run's log leads to that one's attempts and files
                 raise foreign(span, opened.run)
@@ -127,14 +139,31 @@ class Log:
         self._past = past
         self.last_seq = past.seq
         self._next = past.seq + 1
+        self._index = Index(self._next)
         self.opened = msgspec.structs.replace(opened, after=past.end)
         self.stage([self.opened])
         self._write(self._take())
         self._synced = opened.durability == "always"
 
-    def history(self) -> Iterator[Event]:
-        """Every event before this epoch, in order. Raises LogTooNew at one that this orch does not know."""
-        for event in read_spans(self._past.spans, self._files):
+    @property
+    def trusted(self) -> Point | None:
+        """The point that was given to `open`, if the log has it."""
+        return self._past.trusted
+
+    async def point(self) -> Point:
+        """The place behind the last durable event, for who opens this log again. Raises Fenced, LogTrouble."""
+        async with self._committing:
+            self._must_work()
+            if not self._synced:
+                await self._machine.offload(self._sync)
+            return Point(segment=self._path.name, seq=self.last_seq, length=self._length, crc=self._crc)
+
+    def history(self, after: Point | None = None) -> Iterator[Event]:
+        """Every event before this epoch, in order, or those behind a point that is `trusted`.
+
+        Raises LogDamaged, LogTrouble, and LogTooNew at an event that this orch does not know.
+        """
+        for event in read_spans(self._past.spans, self._files, from_seq=after.seq + 1 if after else 1):
             if isinstance(event, Unknown):
                 raise LogTooNew(
                     f"{self.directory}: event {event.seq} ({event.kind}, version {event.v}) is unknown to this version "
@@ -145,36 +174,43 @@ class Log:
     def stage(self, events: Sequence[Event]) -> list[Event]:
         """Number and date new events, to be written with the next `commit`; gives back the same objects, stamped.
 
+        What is staged until then is one group, but for `added` events, which count for nothing until a later event
+        counts them: where very many of them come, the group ends, and another one begins.
+
         Raises ValueError if one of them cannot be written, and then takes none of them; Fenced or LogTrouble if the
         log has failed before.
         """
         self._must_work()
-        seq = self._next
-        group = self._group or seq
+        bodies = CODEC.encode(events)
         time = self._machine.clock()
-        middle = CODEC.envelope(time, self.epoch, group)
-        lines = [CODEC.open_line(event, seq + k, middle) for k, event in enumerate(events)]
-        if not lines:
-            return []
-        for k, event in enumerate(events):
-            CODEC.stamp(event, seq + k, time, self.epoch, group)
-        if self._unfinished:
-            self._lines.append(finish(self._unfinished, end=False))
-        self._unfinished = lines.pop()  # `commit` knows whether it is the last one of the group
-        self._lines.extend([finish(line, end=False) for line in lines])
-        self._group = group
-        self._next = seq + len(events)
+        for k in range(0, len(events), _PORTION):
+            self._stage(events[k : k + _PORTION], bodies[k : k + _PORTION], time)
         return list(events)
 
+    def _stage(self, events: Sequence[Event], bodies: list[bytes], time: str) -> None:
+        if self._size >= LARGE and self._added and isinstance(events[0], Added):
+            self._end_group()
+        self._group = self._group or self._next
+        lines = CODEC.open_lines(bodies, self._next, CODEC.envelope(time, self.epoch, self._group))
+        CODEC.stamp(events, self._next, time, self.epoch, self._group)
+        self._lines += lines
+        self._size += sum(map(len, lines))
+        self._added = isinstance(events[-1], Added)
+        self._next += len(events)
+
+    def _end_group(self) -> None:
+        self._ended.append(self._lines)
+        self._lines, self._size, self._group = [], 0, 0
+
     async def commit(self) -> None:
-        """Make everything staged durable, as one group, while the loop goes on.
+        """Make everything staged durable, as one group (see `stage`), while the loop goes on.
 
         Raises LogTrouble if it cannot be written, Fenced if a later leader has taken over. Both are final.
         """
         with anyio.CancelScope(shield=True):
             async with self._committing:
                 self._must_work()
-                if not self._unfinished:
+                if not self._lines:
                     return
                 await self._machine.offload(self._write, self._take())
 
@@ -183,6 +219,23 @@ class Log:
         staged = self.stage(events)
         await self.commit()
         return staged
+
+    async def append_many(self, events: Iterable[Event]) -> AsyncIterator[list[Event]]:
+        """`stage` and `commit` events as they come, in groups of not much more than `LARGE` bytes; gives each group.
+
+        For very many, of which none counts before the last one is there. Raises as those do.
+        """
+        staged: list[Event] = []
+        source = iter(events)
+        while portion := list(itertools.islice(source, _PORTION)):
+            staged += self.stage(portion)
+            if self._size >= LARGE:
+                await self.commit()
+                yield staged
+                staged = []
+        if staged:
+            await self.commit()
+            yield staged
 
     async def check(self) -> None:
         """For a writer that has nothing to write: does it still lead?
@@ -198,9 +251,10 @@ class Log:
         if not 1 <= seq <= self.last_seq:
             raise LookupError(f"{self.directory}: there is no event {seq}; the last one is {self.last_seq}")
         if seq > self._past.seq:
-            return self._fetch(self._path, self._index, seq)
+            return self._fetch(self._path, self._index, self._length, seq)
         span, index = self._past.find(seq)
-        return self._fetch(span.path, index, seq)
+        assert span.end is not None
+        return self._fetch(span.path, index, span.end.length, seq)
 
     async def close(self, reason: str = "") -> None:
         """Write `closed` as the last line (with what is still staged), and let go of the file. Again: does nothing.
@@ -225,16 +279,19 @@ class Log:
         if self._error is not None:
             raise self._error
 
-    def _take(self) -> list[bytes]:
-        """The lines of the group that now ends."""
-        lines = [*self._lines, finish(self._unfinished, end=True)]
-        self._lines, self._unfinished, self._group = [], b"", 0
-        return lines
+    def _take(self) -> list[list[bytes]]:
+        """The open lines of the groups that now end."""
+        self._end_group()
+        groups, self._ended = self._ended, []
+        return groups
 
-    def _write(self, lines: list[bytes]) -> None:
-        """Write a group and make it durable. In a thread; nobody else uses the file meanwhile."""
+    def _write(self, groups: list[list[bytes]]) -> None:
+        """Write groups and make each durable before the next. In a thread; nobody else uses the file meanwhile."""
+        for lines in groups:
+            self._write_group(group_of(lines), len(lines))
+
+    def _write_group(self, data: bytes, count: int) -> None:
         assert self._handle is not None
-        data = b"".join(lines)
         try:
             with trouble("write", self._path):
                 self._files.write(self._handle, data)
@@ -245,9 +302,10 @@ class Log:
             self._error = e
             raise
         self._must_lead(fenced=fenced)
-        self._index.add(self.last_seq + 1, self._length, [len(line) for line in lines])
+        self._index.add(self.last_seq + 1, self._length)
         self._length += len(data)
-        self.last_seq += len(lines)
+        self.last_seq += count
+        self._crc = data[-11:-3].decode("ascii")
 
     def _must_lead(self, *, fenced: bool) -> None:
         if fenced:
@@ -267,19 +325,12 @@ class Log:
         with trouble("write", self._path):
             self._files.sync(self._handle)
 
-    def _fetch(self, path: Path, index: Index, seq: int) -> Event:
-        at, offset = index.before(seq)
+    def _fetch(self, path: Path, index: Index, length: int, seq: int) -> Event:
         with trouble("read", path), opened_file(path, self._files) as handle:
-            data = b""
-            while True:
-                more = self._files.read(handle, offset + len(data), max(_FETCH, len(data)))
-                data += more
-                lines = data.split(b"\n", seq - at + 1)
-                if len(lines) > seq - at + 1:
-                    break
-                if not more:
-                    raise LogDamaged(f"{path}: damaged at byte {offset}: event {seq} is missing")
-        event = CODEC.decode(lines[seq - at])
-        if event.seq != seq:
-            raise LogDamaged(f"{path}: damaged at byte {offset}: event {seq} is missing")
-        return event
+            found = line_of(self._files, handle, seq, index, length)
+        if found is None:
+            raise damaged(path, index.around(seq, length)[0].offset, f"event {seq} is missing")
+        try:
+            return CODEC.decode(found[1])
+        except BadLine as e:
+            raise damaged(path, found[0], f"event {seq} cannot be read: {e}") from e

@@ -7,18 +7,16 @@ without a gap, and that each segment ends where its successor says.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orch.bus.codec import CODEC, BadLine
-from orch.bus.errors import LogDamaged
+from orch.bus.errors import LogDamaged, damaged
 from orch.bus.events import Event
 from orch.bus.files import REAL, Files
+from orch.bus.places import Index, group_start
 from orch.bus.scan import CHUNK, Block, blocks
 from orch.bus.segment import Span, chain, epochs, opened_file, trouble
-
-_HEAD = re.compile(rb'\n\{"seq":(\d+),"time":"[^"]*","epoch":\d+,"group":(\d+),')
 
 
 def read(
@@ -77,9 +75,12 @@ def _blocks(spans: Sequence[Span], files: Files, from_seq: int, to_seq: int | No
 def decoded(span: Span, block: Block) -> list[Event]:
     """The block's events."""
     try:
-        return CODEC.decode_block(block.data, block.lines)
+        events = CODEC.decode_block(block.data)
     except BadLine as e:
         raise LogDamaged(f"{span.path}: damaged in the block at byte {block.offset}: {e}") from e
+    if len(events) != block.count:
+        raise damaged(span.path, block.offset, "an event is missing, and the sum of its group is right")
+    return events
 
 
 def seek(span: Span, seq: int, files: Files) -> tuple[int, int]:
@@ -88,21 +89,9 @@ def seek(span: Span, seq: int, files: Files) -> tuple[int, int]:
     A log that is damaged may lead it astray, but not to wrong events: numbers and crcs are checked from there on.
     """
     with trouble("read", span.path), opened_file(span.path, files) as handle:
-        low, found = 0, span.first
-        high = span.end.length if span.end else files.size(handle)
-        while high - low > CHUNK:
-            middle = (low + high) // 2
-            match = _group_start(files.read(handle, middle, min(CHUNK, high - middle)))
-            if match is None or int(match[1]) > seq:
-                high = middle
-            else:
-                low, found = middle + match.start() + 1, int(match[1])
-    return low, found
-
-
-def _group_start(data: bytes) -> re.Match[bytes] | None:
-    """The first line in `data` that begins a group."""
-    return next((m for m in _HEAD.finditer(data) if m[1] == m[2]), None)
+        length = span.end.length if span.end else files.size(handle)
+        place = group_start(files, handle, seq, Index(span.first), length, CHUNK)
+    return (place.offset, place.seq) if place else (0, span.first)
 
 
 def _between(events: list[Event], from_seq: int, to_seq: int | None) -> list[Event]:

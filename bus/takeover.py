@@ -1,6 +1,21 @@
 """Taking over a log: verify what is there, claim the next epoch, and find where the predecessor ends.
 
 The protocol is described in `orch.bus.log`. Everything here blocks.
+
+A trusted point spares reading what lies before it. It says of a place in a segment: up to here all was whole, and is
+durable. Whoever names one has read that far, or has written it and synced it. The line that it names is looked for; if
+it stands there, the walk begins with the group that it ends, else at the beginning of the log, as if there were no
+point. Nothing of the take-over rests on what is not walked:
+
+- Which segments there are, and where each ends, is said by first lines, which are all read.
+- Where the predecessor ends is found by walking on after the claim. A commit that an older leader was told is durable
+  was so before the claim, so it is found, wherever the walk began.
+- The point is not beyond that end: it is used only if it lies within the part of its segment that counts, and there the
+  line with its number and crc stands, and ends a group.
+- What is written again is the predecessor's last group, which was walked, also if the point is right behind it. A
+  relaxed segment is written again from its beginning.
+
+What is lost is that damage before the point is refused at once: it is refused when it is read.
 """
 
 from __future__ import annotations
@@ -10,11 +25,11 @@ from pathlib import Path
 
 import msgspec
 
-from orch.bus.codec import CODEC
-from orch.bus.errors import LogTrouble
+from orch.bus.errors import LogTrouble, damaged
 from orch.bus.events import Predecessor
 from orch.bus.files import Files
-from orch.bus.scan import Index, blocks
+from orch.bus.places import Index, Place, Point, group_start, stands
+from orch.bus.scan import blocks
 from orch.bus.segment import Span, chain, epochs, opened_file, segment_name, trouble
 
 _AT_ONCE = 4 * 1024 * 1024
@@ -22,14 +37,15 @@ _AT_ONCE = 4 * 1024 * 1024
 
 
 class Past(msgspec.Struct):
-    """The verified log before this epoch: its segments with an index each, and where the last one ends.
+    """The log before this epoch: its segments with an index each, and where the last one ends.
 
-    `end` is None, and `seq` 0, if there is nothing.
+    `end` is None, and `seq` 0, if there is nothing. `trusted`: what lies before that point was not verified.
     """
 
     spans: list[Span] = []
     indexes: list[Index] = []
     end: Predecessor | None = None
+    trusted: Point | None = None
 
     @property
     def seq(self) -> int:
@@ -42,14 +58,31 @@ class Past(msgspec.Struct):
         return self.spans[k], self.indexes[k]
 
 
-def survey(directory: Path, files: Files) -> Past:
-    """Read and verify all that is there. Raises LogDamaged, LogTrouble."""
+def survey(directory: Path, files: Files, trusted: Point | None = None) -> Past:
+    """Read and verify all that is there, or what is behind the trusted point. Raises LogDamaged, LogTrouble."""
     past = Past(spans=chain(directory, files))
-    for span in past.spans:
-        index = Index()
-        past.end = _walk(files, span, index, None)
-        past.indexes.append(index)
+    past.indexes = [Index(span.first) for span in past.spans]
+    first, place = 0, None
+    for k, span in enumerate(past.spans):
+        found = _place_of(span, past.indexes[k], trusted, files) if trusted else None
+        if found is not None:
+            first, place, past.trusted = k, found, trusted
+    for span, index in zip(past.spans[first:], past.indexes[first:], strict=True):
+        past.end = _walk(files, span, index, place)
+        place = None
     return past
+
+
+def _place_of(span: Span, index: Index, point: Point, files: Files) -> Place | None:
+    """Where the group begins that ends at the point; None if the point is not one of this segment, as it is now."""
+    if span.path.name != point.segment or not span.first <= point.seq:
+        return None
+    if span.end is not None and span.end.length < point.length:
+        return None
+    with trouble("read", span.path), opened_file(span.path, files) as handle:
+        if not stands(files, handle, point, span.epoch):
+            return None
+        return group_start(files, handle, point.seq, index, point.length)
 
 
 def claim(directory: Path, files: Files) -> tuple[int, int]:
@@ -73,14 +106,14 @@ def rescan(directory: Path, before: Past, files: Files) -> Past:
     """`before`, brought up to date after the claim, with its last segment ended and synced."""
     spans = chain(directory, files)
     if spans != before.spans:  # somebody else took over at the same time
-        before = survey(directory, files)
+        before = survey(directory, files, before.trusted)
     if before.end is None:
         return before
     last = before.spans[-1]
-    end = _walk(files, last, before.indexes[-1], before.end)
+    end = _walk(files, last, before.indexes[-1], Place(before.end.seq + 1, before.end.length), before.end)
     _secure(files, last, before.indexes[-1], end)
     spans = [*before.spans[:-1], msgspec.structs.replace(last, end=end)]
-    return Past(spans=spans, indexes=before.indexes, end=end)
+    return Past(spans=spans, indexes=before.indexes, end=end, trusted=before.trusted)
 
 
 def _secure(files: Files, span: Span, index: Index, end: Predecessor) -> None:
@@ -91,10 +124,7 @@ def _secure(files: Files, span: Span, index: Index, end: Predecessor) -> None:
     group can be like that, since each was synced before the next one was written; of a relaxed segment, anything.
     """
     with trouble("read", span.path), opened_file(span.path, files) as handle:
-        offset = index.before(end.seq)[1]
-        last = files.read(handle, offset, end.length - offset).rstrip(b"\n").rpartition(b"\n")[2]
-        group = CODEC.decode(last).group
-        offset = 0 if span.opened.durability == "relaxed" else index.before(group)[1]
+        offset = 0 if span.opened.durability == "relaxed" else _last_group(files, handle, span, index, end)
         with trouble("sync", span.path):
             again = files.open_again(span.path)
             try:
@@ -107,12 +137,21 @@ def _secure(files: Files, span: Span, index: Index, end: Predecessor) -> None:
                 files.close(again)
 
 
-def _walk(files: Files, span: Span, index: Index, known: Predecessor | None) -> Predecessor:
-    """Verify a segment from `known` on, note its lines in `index`, and say where it ends."""
-    start = (known.length, known.seq + 1) if known else (0, 0)
-    end = known
+def _last_group(files: Files, handle: int, span: Span, index: Index, end: Predecessor) -> int:
+    """Offset of the group that ends there. Raises LogDamaged."""
+    place = group_start(files, handle, end.seq, index, end.length)
+    if place is None:
+        raise damaged(span.path, end.length, f"the group that ends with event {end.seq} has no beginning")
+    return place.offset
+
+
+def _walk(files: Files, span: Span, index: Index, place: Place | None, end: Predecessor | None = None) -> Predecessor:
+    """Verify a segment from a place on, note its lines in `index`, and say where it ends: `end` if nothing comes."""
+    start = (place.offset, place.seq) if place else (0, 0)
     for block in blocks(files, span, *start):
-        index.add(block.seq, block.offset, [len(line) + 1 for line in block.lines])
+        if block.data.count(b"\n") != block.count:
+            raise damaged(span.path, block.offset, "an event is missing, and the sum of its group is right")
+        index.add(block.seq, block.offset)
         end = Predecessor(segment=span.path.name, seq=block.last, length=block.end, crc=block.crc)
     if end is None:  # there is a whole first line, or the segment would not be part of the chain
         raise LogTrouble(f"cannot read the log {span.path}: it changes while it is read")

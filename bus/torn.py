@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterator
 
 from orch.bus.codec import END, TAIL, intact
+from orch.bus.groups import ends_group, sum_fits
 
 _HEAD = re.compile(rb'\{"seq":(\d+),"time":"[^"]*","epoch":\d+,"group":(\d+),')
 _START = b'{"seq":'
@@ -68,12 +69,16 @@ def _groups_behind(rest: bytes, start: int) -> Iterator[int]:
 
 
 def first_bad(rest: bytes, seq: int) -> int:
-    """Offset of the first line that is broken or out of order."""
-    at = 0
+    """Offset of the first line that is broken or out of order, or that has another sum than its group."""
+    at = group = 0
     while (newline := rest.find(b"\n", at)) >= 0:
         line = rest[at:newline]
         if not (intact([line]) and line.startswith(b'{"seq":%d,' % seq)):
             break
+        if ends_group(line):
+            if not sum_fits(line, rest[group:at]):
+                break
+            group = newline + 1
         at, seq = newline + 1, seq + 1
     return at
 

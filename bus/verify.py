@@ -17,8 +17,9 @@ from orch.bus.codec import CODEC, BadLine
 from orch.bus.errors import LogDamaged
 from orch.bus.events import Event
 from orch.bus.files import REAL, Files
+from orch.bus.groups import ends_group
 from orch.bus.layout import Broken, Layout, Problem, lay
-from orch.bus.scan import CHUNK, Block, blocks, ends_group
+from orch.bus.scan import CHUNK, Block, blocks
 from orch.bus.segment import Span, epochs, opened_file, segment_name, trouble
 
 MOST = 100
@@ -76,14 +77,14 @@ class Good(msgspec.Struct, frozen=True):
         while k and not ends_group(lines[k - 1]):
             k -= 1
         size = sum(map(len, lines[:k])) + k
-        line = self.end.line - len(lines) + k
+        line = self.end.line - self.block.count + k
         return Place(self.span.epoch, self.span.path, self.block.offset + size, line, self.block.seq + k - 1)
 
     def problem(self, k: int, why: str) -> Problem:
         """Something is wrong with the event at index `k`."""
         lines = self.block.lines
         offset = self.block.offset + sum(map(len, lines[:k])) + k
-        return Problem(self.span.path, offset, self.end.line - len(lines) + k + 1, self.block.seq + k, why)
+        return Problem(self.span.path, offset, self.end.line - self.block.count + k + 1, self.block.seq + k, why)
 
 
 class Verification:
@@ -154,7 +155,7 @@ class Verification:
                 # Asked after reading: whoever claims the log later finds, and counts, what we have just read.
                 if span.end is None and epochs(self._directory, self._files) != self._layout.known:
                     return True
-                place = Place(span.epoch, span.path, block.end, place.line + len(block.lines), block.last)
+                place = Place(span.epoch, span.path, block.end, place.line + block.count, block.last)
                 part.first, part.last, part.length = span.first, place.seq, place.offset
                 self._place = place
                 good, wrong = _checked(Good(span, block, [], place))
@@ -265,24 +266,28 @@ def _why(event: Event | None, epoch: int, seq: int, *, sure: bool) -> str:
 
 def _checked(found: Good) -> tuple[Good, list[Problem]]:
     """The groups before the first line that is no event, or not one that belongs there; and what is wrong."""
+    lines = found.block.lines
     try:
-        events: Sequence[Event | None] = CODEC.decode_block(found.block.data, found.block.lines)
+        events: Sequence[Event | None] = CODEC.decode_block(found.block.data)
     except BadLine:
-        events = [decoded_or_none(line) for line in found.block.lines]
-    wrong = list(_misfits(found, events))
+        events = [decoded_or_none(line) for line in lines]
+    wrong = list(_misfits(found, lines, events))
     if not wrong:
         return Good(found.span, found.block, list(filter(None, events)), found.end), []
     end = found.before(wrong[0].seq - found.block.seq)
     count = end.seq + 1 - found.block.seq
     data = found.block.data[: end.offset - found.block.offset]
-    block = Block(data, found.block.lines[:count], found.block.seq, found.block.offset)
+    block = Block(data, found.block.seq, end.seq, found.block.offset)
     return Good(found.span, block, list(filter(None, events[:count])), end), wrong
 
 
-def _misfits(found: Good, events: Sequence[Event | None]) -> Iterator[Problem]:
+def _misfits(found: Good, lines: list[bytes], events: Sequence[Event | None]) -> Iterator[Problem]:
+    if len(lines) != found.block.count:
+        yield found.problem(0, "an event is missing, and the sum of its group is right")
+        return
     group = seq = found.block.seq
     epoch = found.span.epoch
-    for event, line in zip(events, found.block.lines, strict=True):
+    for event, line in zip(events, lines, strict=True):
         if event is None:
             yield found.problem(seq - found.block.seq, "the line is no event, though its crc is right")
         elif event.epoch != epoch or event.group != group or event.seq != seq:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from orch.bus import events as ev
-from orch.bus.codec import END, TAIL, Unknown, type_name
+from orch.bus.codec import Unknown, event_of, type_name
 from orch.cli.render import clock_time, one_line
 from orch.sizes import format_duration, format_size
 
@@ -18,9 +18,9 @@ _LONGEST = 200
 
 
 def event_json(event: ev.Event) -> str:
-    """The event's line in the log, but for what only guards the file: the crc and the mark of a group's end."""
+    """The event's line in the log, but for what only guards the file: crc, sum, and the mark of a group's end."""
     if isinstance(event, Unknown):
-        return (event.raw[:-TAIL].removesuffix(END) + b"}").decode("utf-8", "replace")
+        return (event_of(event.raw) + b"}").decode("utf-8", "replace")
     body = msgspec.to_builtins(event)
     first = {"seq": event.seq, "time": event.time, "epoch": event.epoch, "group": event.group, "type": body.pop("type")}
     rest = {name: value for name, value in body.items() if name not in first}

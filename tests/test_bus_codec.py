@@ -65,9 +65,10 @@ def structs(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
 
 def line_of(codec: Codec, event: ev.Event, seq: int = 5, *, end: bool = True) -> bytes:
     """The event's line, as the log makes it."""
-    line = finish(codec.open_line(event, seq, codec.envelope("2030-01-02T03:04:05.000006Z", 2, 4)), end=end)
-    codec.stamp(event, seq, "2030-01-02T03:04:05.000006Z", 2, 4)
-    return line
+    middle = codec.envelope("2030-01-02T03:04:05.000006Z", 2, 4)
+    (line,) = codec.open_lines(codec.encode([event]), seq, middle)
+    codec.stamp([event], seq, "2030-01-02T03:04:05.000006Z", 2, 4)
+    return finish(line, end=end)
 
 
 @pytest.mark.parametrize("kind", ev.KNOWN, ids=type_name)
@@ -147,14 +148,14 @@ def test_clean_text_keeps_text_and_escapes_what_is_none() -> None:
 )
 def test_what_json_cannot_hold_is_refused(event: ev.Event) -> None:
     with pytest.raises(ValueError, match=r"cannot be written|can be written"):
-        CODEC.open_line(event, 1, b",")
+        CODEC.encode([ev.Warned(message="good"), event])
 
 
 def test_an_event_has_one_place_only() -> None:
     event = ev.Warned(message="x")
     line_of(CODEC, event)
     with pytest.raises(ValueError, match="in a log already, as number 5"):
-        CODEC.open_line(event, 6, b",")
+        CODEC.encode([event])
 
 
 def test_a_crc_is_compared_as_text() -> None:
@@ -202,7 +203,7 @@ def test_unknown_lines_do_not_hide_their_neighbours() -> None:
         for k, kind in enumerate([b"warned", b"levitated", b"warned"])
     ]
     block = b"".join(lines)
-    events = CODEC.decode_block(block, [line[:-1] for line in lines])
+    events = CODEC.decode_block(block)
     assert [type_name(e) for e in events] == ["warned", "levitated", "warned"]
     assert [e.seq for e in events] == [0, 1, 2]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
 import pytest
 from support.disk import Disk
-from support.logs import LOG, clock, open_log, said, segment, texts, write_log
+from support.logs import LOG, clock, open_log, said, segment, texts, without_sums, write_log
 
 from orch.bus import events as ev
 from orch.bus.codec import END, TAIL
@@ -19,6 +19,16 @@ from orch.bus.reader import read
 
 FIRST = segment(LOG, 1)
 AT = re.compile(r"at byte (\d+)")
+
+
+FORMS: dict[str, Callable[[bytes], bytes]] = {"sums": bytes, "no sums": without_sums}
+"""A log as it is written now, and as it was before groups had sums."""
+
+
+@pytest.fixture(params=FORMS)
+def form(request: pytest.FixtureRequest) -> Callable[[bytes], bytes]:
+    """What makes the bytes of a log those of a form."""
+    return FORMS[request.param]
 
 
 async def written(groups: Sequence[int], *, closed: bool = False) -> bytes:
@@ -100,8 +110,8 @@ async def test_a_closed_log_that_is_cut_is_an_unclosed_one() -> None:
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x20, 0x80, 0xFF])
-def test_a_flipped_byte_anywhere_in_a_closed_log_is_refused(mask: int) -> None:
-    data = bytes_of([2, 1], closed=True)
+def test_a_flipped_byte_anywhere_in_a_closed_log_is_refused(mask: int, form: Callable[[bytes], bytes]) -> None:
+    data = form(bytes_of([2, 1], closed=True))
     starts = [0, *(m.end() for m in re.finditer(b"\n", data))]
     for at in range(len(data)):
         disk = disk_with(data[:at] + bytes([data[at] ^ mask]) + data[at + 1 :])
@@ -112,9 +122,9 @@ def test_a_flipped_byte_anywhere_in_a_closed_log_is_refused(mask: int) -> None:
 
 
 @pytest.mark.parametrize("groups", [[1, 1], [2, 3], [1, 1, 2]])
-async def test_a_flipped_byte_in_an_open_log_is_refused(groups: list[int]) -> None:
+async def test_a_flipped_byte_in_an_open_log_is_refused(groups: list[int], form: Callable[[bytes], bytes]) -> None:
     """In the mark that ends the last group, too, but nothing shows there that it was whole."""
-    data = await written(groups)
+    data = form(await written(groups))
     before = whole_groups(data)[-2][1]
     for at in range(len(data)):
         disk = disk_with(data[:at] + bytes([data[at] ^ 0x04]) + data[at + 1 :])
@@ -154,8 +164,10 @@ def swapped(lines: list[bytes], k: int) -> list[bytes]:
 
 @pytest.mark.parametrize("change", [without, twice, swapped])
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
-def test_lines_missing_doubled_or_out_of_order_are_refused(change: Any, closed: bool) -> None:
-    data = bytes_of([2, 1, 3, 1], closed=closed)
+def test_lines_missing_doubled_or_out_of_order_are_refused(
+    change: Any, closed: bool, form: Callable[[bytes], bytes]
+) -> None:
+    data = form(bytes_of([2, 1, 3, 1], closed=closed))
     lines = data.splitlines(keepends=True)
     last = 1 if change is without else 2  # without its last line, a log is one that was cut
     for k in range(len(lines) - last + (1 if change is twice else 0)):
@@ -163,14 +175,16 @@ def test_lines_missing_doubled_or_out_of_order_are_refused(change: Any, closed: 
 
 
 @pytest.mark.parametrize("change", [without, twice, swapped])
-async def test_lines_missing_doubled_or_out_of_order_in_the_last_group_are_refused(change: Any) -> None:
-    lines = (await written([2, 4])).splitlines(keepends=True)
+async def test_lines_missing_doubled_or_out_of_order_in_the_last_group_are_refused(
+    change: Any, form: Callable[[bytes], bytes]
+) -> None:
+    lines = form(await written([2, 4])).splitlines(keepends=True)
     for k in range(3, len(lines) - 2):
         await anyio.to_thread.run_sync(refused, disk_with(b"".join(change(lines, k))))
 
 
-async def test_a_last_group_with_holes_is_dropped() -> None:
-    data = await written([1, 5])
+async def test_a_last_group_with_holes_is_dropped(form: Callable[[bytes], bytes]) -> None:
+    data = form(await written([1, 5]))
     group, last = whole_groups(data)[-2]
     for start in range(group, len(data) - 64, 16):
         holed = data[:start] + bytes(64) + data[start + 64 :]
@@ -218,6 +232,18 @@ async def test_a_group_larger_than_what_is_read_at_once() -> None:
     assert len(list(read(LOG, files=disk))) == 501
     for cut in (len(data) - 1, len(data) // 2, 300_000):
         await takes_over(disk_with(data[:cut]), 1)
+
+
+async def test_whole_lines_in_a_group_that_are_not_those_that_were_written_are_refused() -> None:
+    """Which the crc of each line does not show."""
+    disk, other = Disk(), Disk()
+    await write_log(LOG, [1, 3, 2], files=disk)
+    await write_log(LOG, [1, 3, 2], files=other, text="other")
+    lines, others = (each.get(FIRST).splitlines(keepends=True) for each in (disk, other))
+    for k in (2, 3, 5):  # all but the last ones of their groups
+        mixed = [*lines[:k], others[k], *lines[k + 1 :]]
+        last = 4 if k < 5 else 6
+        assert await anyio.to_thread.run_sync(refused, disk_with(b"".join(mixed))) == len(b"".join(mixed[:last]))
 
 
 async def test_a_superseded_segment_is_whole_up_to_its_stated_end() -> None:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import anyio
 import pytest
 from support.disk import Disk
-from support.logs import LOG, WHO, clock, open_log, said, segment, write_log
+from support.logs import LOG, WHO, clock, open_log, said, segment, without_sums, write_log
 from support.mutations import ALONE, WITH_OTHERS, mutated
 
 from orch.bus.codec import CODEC
@@ -52,7 +52,12 @@ async def inline(function: Any, *args: Any) -> Any:
 
 
 async def written(shape: str) -> Files:
-    """A log: one segment (open, closed, relaxed), two, of which the first has void bytes, or all that there can be."""
+    """A log: one segment (open, closed, relaxed), two, of which the first has void bytes, or all that there can be.
+
+    "older": with groups that have no sums.
+    """
+    if shape == "older":
+        return {path: without_sums(data) for path, data in (await written("late")).items()}
     disk = Disk()
     if shape == "relaxed":
         log = await open_log(LOG, disk, "relaxed")
@@ -140,7 +145,7 @@ class Original:
 @pytest.fixture(scope="module")
 def originals() -> list[Original]:
     """One of each shape."""
-    return [Original(anyio.run(written, shape)) for shape in ("open", "closed", "relaxed", "late", "many")]
+    return [Original(anyio.run(written, shape)) for shape in ("open", "closed", "relaxed", "late", "older", "many")]
 
 
 class Case(NamedTuple):

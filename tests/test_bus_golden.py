@@ -11,11 +11,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.disk import Disk
+from support.logs import LOG, open_log, segment, without_sums, write_log
 
 from orch.bus import events as ev
 from orch.bus.codec import CODEC, Unknown, finish, type_name
+from orch.bus.reader import read
 
 GOLDEN = Path(__file__).parent / "golden" / "events"
+SEGMENTS = GOLDEN.parent / "segments"
 TIME = "2030-01-02T03:04:05.678901Z"
 
 BLOB = ev.Blob(data=b"\x80\x05K\x07.", size=5)
@@ -188,7 +192,8 @@ def lines_of(name: str, examples: list[ev.Event] = EXAMPLES) -> list[bytes]:
     """The examples of a type, as lines."""
     middle = CODEC.envelope(TIME, 2, 4)
     found = [example for example in examples if type_name(example) == name]
-    return [finish(CODEC.open_line(event, 4 + k, middle), end=k == len(found) - 1) for k, event in enumerate(found)]
+    lines = CODEC.open_lines(CODEC.encode(found), 4, middle)
+    return [finish(line, end=k == len(found) - 1) for k, line in enumerate(lines)]
 
 
 def golden(name: str, *, later: bool = False) -> Path:
@@ -238,6 +243,32 @@ def test_what_was_ever_written_is_still_understood(path: Path) -> None:
         event = CODEC.decode(line)
         assert not isinstance(event, Unknown)
         assert event.time == TIME
+
+
+async def segment_now() -> bytes:
+    """A segment with groups of three, one and two events."""
+    disk = Disk()
+    await write_log(LOG, [3, 1, 2], files=disk, closed=True)
+    return disk.get(segment(LOG, 1))
+
+
+async def test_the_form_of_groups_is_as_it_was() -> None:
+    assert (SEGMENTS / "with-sums.jsonl").read_bytes() == await segment_now()
+
+
+@pytest.mark.parametrize("name", ["with-sums", "without-sums"])
+async def test_groups_of_any_form_are_still_read(name: str) -> None:
+    disk, now = Disk(), Disk()
+    disk.put(segment(LOG, 1), (SEGMENTS / f"{name}.jsonl").read_bytes())
+    now.put(segment(LOG, 1), await segment_now())
+    assert list(read(LOG, files=disk)) == list(read(LOG, files=now))
+    log = await open_log(LOG, disk)
+    assert (log.opened.seq, log.opened.after and log.opened.after.seq) == (9, 8)
+    assert log.fetch(7) == list(read(LOG, files=disk))[6]
+
+
+async def test_tests_can_write_groups_as_they_were() -> None:
+    assert without_sums(await segment_now()) == (SEGMENTS / "without-sums.jsonl").read_bytes()
 
 
 def test_golden_lines_are_the_examples() -> None:

@@ -10,11 +10,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.disk import Disk
-from support.logs import LOG, open_log, said, segment, texts, write_log
+from support.logs import LOG, open_log, points, said, segment, texts, write_log
 
 from orch.bus.errors import Fenced, OrchError
 from orch.bus.log import Log
+from orch.bus.places import Point
 from orch.bus.reader import read
+
+TRUST: dict[str, Callable[[list[Point]], Point | None]] = {
+    "all is read": lambda _: None,
+    "the first group is trusted": lambda found: found[0],
+    "all is trusted": lambda found: found[-1],
+}
+"""Which point of those that a log has a new leader trusts."""
+
+
+@pytest.fixture(params=TRUST)
+def trust(request: pytest.FixtureRequest) -> Callable[[Disk], Point | None]:
+    """Chooses a point of the log on a disk."""
+    return lambda disk: TRUST[request.param](points(LOG, disk))
+
+
+Trust = Callable[[Disk], Point | None]
 
 
 def all_texts(disk: Disk) -> list[str]:
@@ -135,7 +152,7 @@ class Interrupted(Exception):
     """The process dies here."""
 
 
-async def open_until(disk: Disk, stop: int, then: Callable[[], None]) -> Log | None:
+async def open_until(disk: Disk, stop: int, then: Callable[[], None], trusted: Point | None) -> Log | None:
     """Open a log; at the operation numbered `stop` call `then`, which may raise Interrupted."""
     count = 0
 
@@ -148,7 +165,7 @@ async def open_until(disk: Disk, stop: int, then: Callable[[], None]) -> Log | N
 
     disk.before = before
     try:
-        return await open_log(LOG, disk)
+        return await open_log(LOG, disk, trusted=trusted)
     except Interrupted:
         return None
     finally:
@@ -156,7 +173,7 @@ async def open_until(disk: Disk, stop: int, then: Callable[[], None]) -> Log | N
 
 
 @pytest.mark.parametrize("power", [False, True], ids=["killed", "power cut"])
-async def test_a_take_over_that_dies_at_any_step_leaves_a_good_log(power: bool) -> None:
+async def test_a_take_over_that_dies_at_any_step_leaves_a_good_log(power: bool, trust: Trust) -> None:
     def die() -> None:
         raise Interrupted
 
@@ -164,10 +181,12 @@ async def test_a_take_over_that_dies_at_any_step_leaves_a_good_log(power: bool) 
     while True:
         disk = Disk()
         await write_log(LOG, [1, 2], files=disk)
-        died = await open_until(disk, stop, die) is None
+        trusted = trust(disk)
+        died = await open_until(disk, stop, die, trusted) is None
         if power:
             disk.power_cut()
-        log = await open_log(LOG, disk)
+        log = await open_log(LOG, disk, trusted=trusted)
+        assert log.trusted == trusted
         seen = all_texts(disk)
         assert seen[:4] == ["Opened", "e2", "e3", "e4"]
         assert set(seen[4:]) == {"Opened"}
@@ -179,7 +198,7 @@ async def test_a_take_over_that_dies_at_any_step_leaves_a_good_log(power: bool) 
     assert stop > 15
 
 
-async def test_an_old_leader_that_appends_at_any_step_of_a_take_over() -> None:
+async def test_an_old_leader_that_appends_at_any_step_of_a_take_over(trust: Trust) -> None:
     """What it was told is durable is in the log; what came too late is not, and it is told so."""
     stop = 1
     while True:
@@ -196,7 +215,7 @@ async def test_an_old_leader_that_appends_at_any_step_of_a_take_over() -> None:
             else:
                 told.append("durable")
 
-        new = await open_until(disk, stop, append)
+        new = await open_until(disk, stop, append, trust(disk))
         assert new is not None
         if not told:
             break
@@ -210,7 +229,7 @@ async def test_an_old_leader_that_appends_at_any_step_of_a_take_over() -> None:
         stop += 1
 
 
-async def test_two_take_over_at_once_at_any_step() -> None:
+async def test_two_take_over_at_once_at_any_step(trust: Trust) -> None:
     stop = 1
     while True:
         disk = Disk()
@@ -218,10 +237,10 @@ async def test_two_take_over_at_once_at_any_step() -> None:
         others: list[Log] = []
 
         def also(disk: Disk = disk, others: list[Log] = others) -> None:
-            others.append(anyio.run(open_log, LOG, disk))
+            others.append(anyio.run(open_log, LOG, disk, "always", trust(disk)))
 
         try:
-            one = await open_until(disk, stop, also)
+            one = await open_until(disk, stop, also, trust(disk))
         except Fenced:
             one = None
         if not others:
@@ -262,10 +281,11 @@ async def _play(steps: list[Step]) -> None:
     disk = Disk()
     leaders: list[Log] = []
     acknowledged: list[tuple[int, str]] = []
+    known: list[Point | None] = [None]
     for number, (what, which) in enumerate(steps):
         log = leaders[which % len(leaders)] if leaders else None
         if what == "open":
-            leaders.append(await open_log(LOG, disk))
+            leaders.append(await open_log(LOG, disk, trusted=known[-which % len(known)]))
         elif what == "kill" and log is not None:
             leaders.remove(log)
         elif what == "power":
@@ -278,6 +298,7 @@ async def _play(steps: list[Step]) -> None:
                 leaders.remove(log)
             else:
                 acknowledged += zip([e.seq for e in events], texts(events), strict=True)
+                known.append(await log.point())
         elif what == "close" and log is not None:
             leaders.remove(log)
             await _closed(log)

@@ -118,9 +118,8 @@ async def test_segments_of_two_runs_are_no_log(tmp_path: Path) -> None:
     first, rest = text.split(b"\n", 1)
     event = CODEC.decode(first)
     assert isinstance(event, Opened)
-    line = CODEC.open_line(
-        msgspec.structs.replace(event, run="b", seq=0), event.seq, CODEC.envelope(event.time, 2, event.seq)
-    )
+    bodies = CODEC.encode([msgspec.structs.replace(event, run="b", seq=0)])
+    (line,) = CODEC.open_lines(bodies, event.seq, CODEC.envelope(event.time, 2, event.seq))
     one.write_bytes(finish(line, end=True) + rest)
     with pytest.raises(LogDamaged, match=r"000002.*byte 0: this is a segment of the run b, in the log of the run same"):
         list(read(one.parent))
@@ -142,7 +141,7 @@ async def test_lines_whose_crc_is_right_must_belong_where_they_stand() -> None:
         "group": CODEC.envelope("t", 1, 3),
     }
     for name, middle in middles.items():
-        disk.put(segment(LOG, 1), start + finish(CODEC.open_line(said("c"), 4, middle), end=True))
+        disk.put(segment(LOG, 1), start + finish(*CODEC.open_lines(CODEC.encode([said("c")]), 4, middle), end=True))
         found, seqs = looked(disk)
         assert seqs == [1, 2, 3], name
         assert places(found) == [(segment(LOG, 1).name, len(start), 4, 4)]

@@ -59,10 +59,10 @@ def fault(why: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], Non
 
 @fault("a power cut takes back what was acknowledged")
 def forget_to_sync(patch: Patch) -> None:
-    def write(self: Log, lines: list[bytes]) -> None:
+    def write(self: Log, groups: list[list[bytes]]) -> None:
         synced, self._synced = self._synced, False
         try:
-            real(self, lines)
+            real(self, groups)
         finally:
             self._synced = synced
 
