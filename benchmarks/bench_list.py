@@ -22,7 +22,7 @@ from orch.history import fold_quickly
 from orch.leader.summarizing import summary_of
 from orch.store.file import FileStore
 from orch.store.runs import new_run_id
-from orch.store.summaries import NAME, place_of, write
+from orch.summaries import NAME, place_of, write
 
 ORCH = str(Path(sys.executable).with_name("orch"))
 RUNS = 10_000

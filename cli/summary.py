@@ -79,7 +79,7 @@ def kept_summary(directory: Path) -> Told | None:
 
     One that the log has outgrown is a moment old while the run is led, and nothing afterwards.
     """
-    from orch.store.summaries import read
+    from orch.summaries import read
 
     found = read(directory)
     if found is None:

@@ -1,4 +1,4 @@
-"""The summary of a run, kept beside its log by the one who leads it (`orch.store.summaries`)."""
+"""The summary of a run, kept beside its log by the one who leads it (`orch.summaries`)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from orch import summaries
 from orch.bus.log import Log
 from orch.state.model import State
 from orch.state.status import JobStatus, job_status
-from orch.store import summaries
 from orch.summary import first_jobs, run_state, summarize
 
 LONG = 20_000

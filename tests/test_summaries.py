@@ -13,6 +13,7 @@ from support.folded import Folded, added, run_through
 from support.handmade import created, mixed, started, write_run
 from support.work import lines_run
 
+from orch import summaries
 from orch.bus import events as ev
 from orch.bus.lock import RunLock
 from orch.bus.log import Log
@@ -24,7 +25,6 @@ from orch.leader.summarizing import MOST_JOBS, Summarizer, summary_of
 from orch.state.fold import apply
 from orch.state.law import JobState
 from orch.state.model import State
-from orch.store import summaries
 from orch.summary import first_jobs
 
 Says = Callable[..., str]
