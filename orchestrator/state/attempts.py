@@ -157,7 +157,7 @@ def succeeded(state: State, event: ev.Succeeded) -> None:
 def _leave(state: State, row: Job, event: ev.Succeeded, todo: list[Job], *, valued: bool) -> None:
     """What a body has left: new jobs, a value, files, and its place to the next link."""
     if event.added or state.provisional:
-        todo += commit(state, row, event.attempt, event.added, event.time)
+        commit(state, row, event.attempt, event.added, event.time, todo)
     if event.refs and not row.valued:
         hold(state, row, event.refs)
     if event.files and not valued:

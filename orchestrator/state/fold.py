@@ -94,9 +94,10 @@ def _planned(state: State, event: ev.Planned) -> None:
     state.planned = event
     row = state.workflow
     row.state, row.attempt, row.value_seq, row.alias = S.SUCCEEDED, 1, event.seq, event.alias
-    todo = commit(state, row, 0, event.count, event.time)
+    todo = [row]
+    commit(state, row, 0, event.count, event.time, todo)
     hold(state, row, event.refs)
-    ripple(state, [row, *todo], event.time)
+    ripple(state, todo, event.time)
 
 
 def _requested(state: State, event: ev.Requested) -> None:

@@ -49,19 +49,21 @@ def added(state: State, event: ev.Added) -> None:
         made.services.append(row.id)
 
 
-def commit(state: State, maker: Job, attempt: int, count: int, time: str) -> list[Job]:
-    """The provisional jobs of an attempt become real; those of them from which something may follow."""
+def commit(state: State, maker: Job, attempt: int, count: int, time: str, todo: list[Job]) -> None:
+    """The provisional jobs of an attempt become real; those from which something may follow are added to `todo`.
+
+    Rows that are in it already are not packed meanwhile.
+    """
     made = state.provisional.pop((maker.id, attempt), None) or Made()
     if len(made.jobs) != count:
         raise IllegalTransition(f"{count} new jobs are counted, {len(made.jobs)} were added")
     if not count:
-        return []
+        return
     maker.made_from, maker.made_to = made.jobs[0], made.jobs[0] + count
     if made.jobs[-1] != maker.made_to - 1:
         raise IllegalTransition(f"jobs {made.jobs[0]} to {made.jobs[-1]} are not {count} jobs")
     for service in made.services:
         state.services.setdefault(state.jobs[service].serves, []).append(service)
-    todo: list[Job] = []
     if maker.id not in state.services:
         open_up(state, maker, todo)
     for position, job in enumerate(made.jobs):
@@ -75,7 +77,6 @@ def commit(state: State, maker: Job, attempt: int, count: int, time: str) -> lis
             todo.append(row)
         if not position % SOME and state.jobs.too_many:
             state.jobs.cool(state.live, {maker.id, *(each.id for each in todo)})
-    return todo
 
 
 def _admit(state: State, row: Job, time: str) -> bool:
