@@ -22,6 +22,9 @@ from orch.work.execute import run_attempt
 MANY = 8
 """Forks. A run that has so many is worth the time to import once what only attempts with files need."""
 
+REHEARSALS = 10
+"""So often a template rehearses: Python rewrites a function while that is new (PEP 659), and then leaves it alone."""
+
 _NOTHING = pickle.dumps((int, (), {}), 5)
 
 

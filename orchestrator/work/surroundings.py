@@ -70,7 +70,7 @@ class Surroundings:
                 os.chdir(self._cwd)
         if self._env:
             os.environ.update(self._env)
-        set_variable(_TMPDIR, os.fsencode(self.path))
+        set_variable(_TMPDIR, self.path.encode(errors="surrogateescape"))
         _set_tempdir(self.path)
         return self
 
@@ -86,12 +86,14 @@ class Surroundings:
                 _remove(self.path)
 
     def _give_back(self) -> None:
-        with contextlib.suppress(OSError):  # not there, or no directory: whoever has lent it will see
+        try:
             if os.listdir(self.path):
                 self.used = size_on_disk(self.path)
                 if not self.keep:
                     _remove(self.path)
                     os.mkdir(self.path, 0o700)
+        except OSError:  # not there, or no directory: whoever has lent it will see
+            return
 
 
 def _make(path: str) -> None:

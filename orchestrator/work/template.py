@@ -22,7 +22,7 @@ from orch.agent.tags import OwnTag, placeholder, tag_of
 from orch.attempt import Attempt
 from orch.environment import inherited
 from orch.errors import OrchError
-from orch.work.forks import end_after, prepare, rehearse, run_one
+from orch.work.forks import REHEARSALS, end_after, prepare, rehearse, run_one
 
 # The functions behind those of `signal`, whose way through enums costs a fork 50 pages more.
 _set_handler = signal.signal.__globals__["_signal"].signal
@@ -262,7 +262,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
-    rehearse(setup.place)
+    for _ in range(REHEARSALS):
+        rehearse(setup.place)
     gc.collect()
     gc.disable()
     gc.freeze()
