@@ -25,8 +25,8 @@ class NoImage(ValueError):
 def image(state: State) -> list[bytes]:
     """The state as pieces of bytes, one after the other. The pieces do not change when the state does."""
     rows = state.jobs.hot_rows()
-    pages = [*state.jobs.pages(), *(pack(rows[at : at + PAGE]) for at in range(0, len(rows), PAGE))]
-    rest = _encoder.encode(state)
+    pages = [*state.jobs.pages(), *(pack(rows[at : at + PAGE], small=False) for at in range(0, len(rows), PAGE))]
+    rest = _encoder.encode(msgspec.structs.replace(state, jobs=Table(Job)))
     sizes = array("q", [len(rest), *itertools.chain.from_iterable((len(page.jobs), len(page.data)) for page in pages)])
     head = [len(sizes).to_bytes(8, "little"), sizes.tobytes(), rest]
     return head + [piece for page in pages for piece in (page.jobs.tobytes(), page.data)]
@@ -66,8 +66,6 @@ def _numbers(data: memoryview | bytes) -> array[int]:
 
 def _to_plain(value: Any) -> Any:
     """What msgspec does not know."""
-    if isinstance(value, Table):
-        return None  # its rows come after
     if isinstance(value, Queue):
         return value.lines()
     raise NotImplementedError(type(value))  # msgspec turns it into its own error

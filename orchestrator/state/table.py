@@ -46,9 +46,9 @@ class Page:
         self.left = len(jobs) - jobs.count(TAKEN)
 
 
-def pack(rows: list[Job]) -> Page:
-    """A page of these rows."""
-    return Page(array("q", [row.id for row in rows]), zlib.compress(_encode(rows), 1))
+def pack(rows: list[Job], *, small: bool = True) -> Page:
+    """A page of these rows. Not `small`: made in a quarter of the time, and takes four times the room."""
+    return Page(array("q", [row.id for row in rows]), zlib.compress(_encode(rows), 1 if small else 0))
 
 
 _encode = msgspec.msgpack.Encoder().encode
