@@ -5,6 +5,7 @@
         scratch/                           scratch directories of attempts
         spare/                             empty ones, to be used again
         trash/                             scratch directories on their way out
+        kept/                              those that `clean_scratch` kept: see `orch.agent.kept`
     <store>/agents/<host>/
         journal, agent.log
         deferred/                          what attempts have deferred to their end, a file each
