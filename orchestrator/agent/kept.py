@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from orch.agent.paths import host_name
-from orch.agent.scratch import _remove_stubborn
+from orch.agent.scratch import remove_stubborn
 from orch.store.layout import safe_name
 from orch.work.spares import KEPT, NOTE
 from orch.work.surroundings import scratch_name
@@ -65,7 +65,7 @@ def _remove(path: str, store: str) -> bool:
     digest = hashlib.sha256(os.fsencode(os.path.realpath(store))).hexdigest()  # as in `runtime_directory`
     if os.path.basename(runtime) != digest[:16] or not all(map(_is_own, (runtime, os.path.dirname(path)))):
         return False
-    _remove_stubborn(path)
+    remove_stubborn(path)
     return not os.path.lexists(path)
 
 

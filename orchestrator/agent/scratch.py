@@ -103,7 +103,7 @@ class Scratch:
                 file_actions=[(os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)],
             )
         except OSError:
-            _remove_stubborn(target)
+            remove_stubborn(target)
         else:
             self.helpers[pid] = target
 
@@ -113,7 +113,7 @@ class Scratch:
         if target is None:
             return False
         if status != 0 or os.path.lexists(target):
-            _remove_stubborn(target)
+            remove_stubborn(target)
         return True
 
 
@@ -127,7 +127,7 @@ def _changed(path: str) -> int:
     return found.st_ctime_ns if own and found.st_size <= spares.FRESH else 0
 
 
-def _remove_stubborn(path: str) -> None:
+def remove_stubborn(path: str) -> None:
     """Remove a tree whose directories may deny it."""
 
     def allow(_function: Callable[..., object], name: str, _error: object) -> None:
