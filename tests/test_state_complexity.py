@@ -13,26 +13,21 @@ from typing import Any
 
 import anyio
 import pytest
-from support.folded import Folded
+from support.desk import LIMITS, Desk
 from support.lives import Lives
 from support.work import lines_run
 from support.workflows import blob
 
-from orch.adapters.contract import Finished, Queued, Started
 from orch.attempt import MAKER, NewJob, Outcome, Plan, Reason
 from orch.bus import events as ev
-from orch.state.decide import Limits, attempt_key, decide
+from orch.state.decide import attempt_key, decide
 from orch.state.fold import fold
 from orch.state.law import JobState
 from orch.state.model import Job, State
-from orch.state.policy import Rules
-from orch.state.react import planned, react
 from orch.testing.batch import FakeBatch
 
 MOST = 12
 """How many times the work ten times the jobs may be: ten, and something for what does not depend on the number."""
-
-LIMITS = Limits(slots=4, ahead=4)
 
 
 # Graphs: the needs of each of n jobs, and what stands in the workflow's value --------------------------------------
@@ -95,38 +90,6 @@ GRAPHS: dict[str, Callable[[int], Plan]] = {
     "apart": apart, "chain": chain, "fan-in": fan_in, "fan-out": fan_out, "tree": tree,
     "generations": generations, "sequels": sequels, "siblings": siblings, "capsules": capsules,
 }  # fmt: skip
-
-
-class Desk:
-    """The pure part of a leader, without a log and without an adapter."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.told = Folded(ev.Opened(run="r", host="h", pid=1), ev.Created(run="r"), *planned(plan, Rules(backoff=0)))
-
-    @property
-    def state(self) -> State:
-        return self.told.state
-
-    def finished(self, job: int, **fields: object) -> None:
-        key = self.state.jobs[job].key
-        outcome = Outcome(**{"key": key, "reason": Reason.FINISHED, **fields})  # type: ignore[arg-type]
-        self.told.then(*react(self.state, Finished(key=key, outcome=outcome), Rules(backoff=0), lambda _: ""))
-
-    def submit(self) -> list[int]:
-        """Intend what is to be done now."""
-        jobs = decide(self.state, LIMITS).submit
-        self.told.then(*(ev.Submitting(job=job, attempt=1, key=attempt_key("r", job, 1)) for job in jobs))
-        return jobs
-
-    def run(self) -> None:
-        """All jobs, a few at a time, with every update there is."""
-        while decide(self.state, LIMITS).end == "":
-            for job in self.submit():
-                key = self.state.jobs[job].key
-                for update in (Queued(key=key, id="7"), Started(key=key), Started(key=key)):
-                    self.told.then(*react(self.state, update, Rules(backoff=0), lambda _: ""))
-                self.finished(job)
-        self.told.then(ev.Ended(outcome=decide(self.state, LIMITS).end))
 
 
 def growth(work: Callable[[int], Callable[[], object]], n: int = 100) -> float:

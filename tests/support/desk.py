@@ -1,57 +1,46 @@
-"""An admission of the agent, and runs that ask it for room: for tests without processes."""
+"""The pure part of a leader, and an adapter that says at once how an attempt ended."""
 
 from __future__ import annotations
 
-from typing import Any
+from orch.adapters.contract import Finished, Queued, Started
+from orch.attempt import Outcome, Plan, Reason
+from orch.bus import events as ev
+from orch.state.decide import Limits, attempt_key, decide
+from orch.state.model import State
+from orch.state.policy import Rules
+from orch.state.react import planned, react
+from support.folded import Folded
 
-from orch.adapters.contract import RunInfo
-from orch.agent.admission import Admission
-from orch.agent.devices import Device
-from orch.agent.model import Run, Shape, Task
-from orch.agent.totals import Totals
-from orch.attempt import Attempt
-from orch.bus.events import EMPTY, Resources
-
-GPUS = (
-    Device("gpu", "0", "nvidia-tesla-k80"),
-    Device("gpu", "1", "nvidia-tesla-k80"),
-    Device("gpu", "2", "nvidia-a100"),
-)
+LIMITS = Limits(slots=4, ahead=4)
 
 
 class Desk:
-    """An admission, and runs that ask for things."""
+    """The pure part of a leader, without a log and without an adapter."""
 
-    def __init__(self, cores: float = 4, memory: int = 100, disk: int = 100, devices: tuple[Device, ...] = ()) -> None:
-        self.admission = Admission(Totals(cores, memory, disk, devices), lambda _run, _shape: False)
-        self.runs: dict[str, Run] = {}
-        self.clock = 0.0
-        self.asked = 0
+    def __init__(self, plan: Plan) -> None:
+        self.told = Folded(ev.Opened(run="r", host="h", pid=1), ev.Created(run="r"), *planned(plan, Rules(backoff=0)))
 
-    def ask(self, run: str, cores: float = 1, *, priority: int = 0, **wanted: Any) -> Task:
-        self.clock += 1
-        return self.ask_now(run, Resources(cores, **wanted), priority)
+    @property
+    def state(self) -> State:
+        return self.told.state
 
-    def ask_now(self, run: str, wanted: Resources, priority: int = 0) -> Task:
-        self.asked += 1
-        attempt = Attempt(
-            key=f"{run}.{self.asked}", run=run, job=1, attempt=1, epoch=1, kind="", name="", form="fork", body=EMPTY,
-            resources=wanted, priority=priority,
-        )  # fmt: skip
-        shape = Shape(wanted.cores, wanted.memory, wanted.disk, "", wanted.accelerators)
-        task = Task(attempt, self.runs.setdefault(run, Run(run)), shape, queued_at=self.clock)
-        self.admission.add(task)
-        return task
+    def finished(self, job: int, **fields: object) -> None:
+        key = self.state.jobs[job].key
+        outcome = Outcome(**{"key": key, "reason": Reason.FINISHED, **fields})  # type: ignore[arg-type]
+        self.told.then(*react(self.state, Finished(key=key, outcome=outcome), Rules(backoff=0), lambda _: ""))
 
-    def limit(self, run: str, **limits: Any) -> None:
-        self.runs.setdefault(run, Run(run)).info = RunInfo(run=run, epoch=1, store="", environment={}, **limits)
+    def submit(self) -> list[int]:
+        """Intend what is to be done now."""
+        jobs = decide(self.state, LIMITS).submit
+        self.told.then(*(ev.Submitting(job=job, attempt=1, key=attempt_key("r", job, 1)) for job in jobs))
+        return jobs
 
-    def let_in(self, now: float | None = None) -> list[Task]:
-        found = []
-        while (task := self.admission.next(self.clock if now is None else now)) is not None:
-            found.append(task)
-        return found
-
-    def release(self, *tasks: Task) -> None:
-        for task in tasks:
-            self.admission.release(task)
+    def run(self) -> None:
+        """All jobs, a few at a time, with every update there is."""
+        while decide(self.state, LIMITS).end == "":
+            for job in self.submit():
+                key = self.state.jobs[job].key
+                for update in (Queued(key=key, id="7"), Started(key=key), Started(key=key)):
+                    self.told.then(*react(self.state, update, Rules(backoff=0), lambda _: ""))
+                self.finished(job)
+        self.told.then(ev.Ended(outcome=decide(self.state, LIMITS).end))
