@@ -51,8 +51,8 @@ class LocalSession:
         self._dial = dial
         self._link: Link | None = None
         self._welcome: protocol.Welcome | None = None
+        self._capacity: Capacity | None = None
         self._updates: list[Update] = []
-        self._give_way = ""
         self._changed = False
         self._news = asyncio.Event()
         self._trouble: Exception | None = None
@@ -119,19 +119,8 @@ class LocalSession:
 
     def capacity(self) -> Capacity:
         """What this run may use at once on this host."""
-        assert self._welcome is not None
-        found = self._welcome
-        return Capacity(
-            cores=found.cores,
-            memory=found.memory,
-            disk=found.disk,
-            ahead=AHEAD,
-            accelerators=found.accelerators,
-            chains=True,
-            beyond=found.beyond,
-            trouble=found.beyond.trouble if found.beyond else "",
-            give_way=self._give_way,
-        )
+        assert self._capacity is not None
+        return self._capacity
 
     def stand_still(self, *, waits: bool) -> None:
         """Tell the agent, if that is new to it; and of which of its updates all this is true."""
@@ -179,7 +168,8 @@ class LocalSession:
                 link.drop()
                 raise
             if first is not None and link.alive:
-                self._welcome, self._link = first, link
+                self._link = link
+                self._welcomed(first)
                 return
         raise AdapterError(f"agents of {self._info.store} end as soon as they are started")
 
@@ -231,11 +221,18 @@ class LocalSession:
             case protocol.Refused():
                 self._fail(_refusal(message))
             case protocol.Welcome():
-                self._welcome = message
+                self._welcomed(message, self.capacity().give_way)
                 self._change()
             case protocol.GiveWay(why):
-                self._give_way = why
+                self._give_way(why)
                 self._change()
+
+    def _welcomed(self, welcome: protocol.Welcome, give_way: str = "") -> None:
+        self._welcome = welcome
+        self._capacity = _capacity(welcome, give_way)
+
+    def _give_way(self, why: str) -> None:
+        self._capacity = msgspec.structs.replace(self.capacity(), give_way=why)
 
     def _change(self) -> None:
         self._changed = True
@@ -248,7 +245,7 @@ class LocalSession:
                 future.set_result(protocol.Answer(number))
         if self._link is link:
             self._link = None
-            self._give_way = ""
+            self._give_way("")
             if not self._closed and self._trouble is None:
                 self._again = asyncio.get_running_loop().create_task(self._connect_again())
 
@@ -330,6 +327,20 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
             await self._gone.wait()
+
+
+def _capacity(found: protocol.Welcome, give_way: str) -> Capacity:
+    return Capacity(
+        cores=found.cores,
+        memory=found.memory,
+        disk=found.disk,
+        ahead=AHEAD,
+        accelerators=found.accelerators,
+        chains=True,
+        beyond=found.beyond,
+        trouble=found.beyond.trouble if found.beyond else "",
+        give_way=give_way,
+    )
 
 
 def _refusal(message: protocol.Refused) -> Exception:

@@ -290,7 +290,7 @@ class Run:
         """
         from orch.values import load_result
 
-        return load_result(self._orchestrator.store, self.state, self._opened.fetch, stand_ins=stand_ins)
+        return load_result(self._orchestrator.store, self.state, self._opened.supply, stand_ins=stand_ins)
 
     def check_outcome(self) -> None:
         """Raise `RunFailed`, `RunCancelled` or `RunStopped` unless the run has succeeded."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from orch.bus import events as ev
 from orch.leader.supply import Supply
 from orch.state.model import State
 from orch.store.blobs import blob_bytes
@@ -14,13 +12,12 @@ from orch.store.file import FileStore
 from orch.work.values import Values
 
 
-def load_result(store: FileStore, state: State, fetch: Callable[[int], ev.Event], *, stand_ins: bool = False) -> Any:
+def load_result(store: FileStore, state: State, supply: Supply, *, stand_ins: bool = False) -> Any:
     """The workflow's value, unpickled from what the run's own store holds.
 
     Its classes must be importable here (else `JobError`), or are replaced by stand-ins that show their contents: then
     no code of the workflow is imported. Raises `StoreError`.
     """
-    supply = Supply(fetch)
     row = state.workflow
     values = Values(supply.values(state, row.refs), partial(blob_bytes, store), "the result", lenient=stand_ins)
     return values.load_body(supply.blob(row.value_seq), row.refs)

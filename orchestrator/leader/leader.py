@@ -55,7 +55,10 @@ class Writer(Protocol):
 
 
 class Leader:
-    """Leads one run from its present state until it has ended, is stopped, or this leader is cancelled."""
+    """Leads one run from its present state until it has ended, is stopped, or this leader is cancelled.
+
+    `supply` gives what the run's events carry, and has most of what it needs soon at hand.
+    """
 
     def __init__(
         self,
@@ -73,15 +76,16 @@ class Leader:
         self._log = log
         self._session = session
         self._settings = settings.override(**state.adjusted) if state.adjusted else settings
+        self._rules = rules(self._settings)
         self._begun = from_log(state.created.settings)
         self._publish = publish
         self._recorded = recorded
         self._run = state.created.run
         self._cwd = state.created.cwd
-        self._supply = Supply(log.fetch)
+        self.supply = Supply(log.fetch)
         self._inbox: Inbox[Item] = Inbox()
         self._backoff = Backoff(state, anyio.current_time)
-        self._aside = Aside(state, log.fetch, self._supply, calls, self._inbox.put, reuse=self._settings.cache != "off")
+        self._aside = Aside(state, log.fetch, self.supply, calls, self._inbox.put, reuse=self._settings.cache != "off")
         self._stall = Stall(state, session, anyio.current_time)
         self._unsettled = {state.jobs[job].key for job in state.live}
         self._ask = 0  # number of the latest question to the adapter
@@ -146,6 +150,7 @@ class Leader:
         """One turn; True if it was the last."""
         turn = Turn()
         self._whole = False
+        self._rules = rules(self._settings, self._session.capacity().memory)
         for item in items:
             if isinstance(item, Request):
                 self._hear(turn, item)
@@ -175,7 +180,7 @@ class Leader:
         staged = self._log.stage(events)
         fold(staged, self.state)
         for event in staged:
-            self._supply.note(event)
+            self.supply.note(event)
             self._backoff.note(event)
         turn.events += staged
 
@@ -196,6 +201,7 @@ class Leader:
         except UserError as error:
             return ev.Warned(message=f"{request.by or 'somebody'} wished to change settings: {error}")
         self._settings = self._settings.override(**settings)
+        self._rules = rules(self._settings, self._session.capacity().memory)
         turn.limit = True
         return ev.Adjusted(settings=settings, by=request.by)
 
@@ -218,13 +224,12 @@ class Leader:
             if not update.ask:
                 self._doubt(turn, key)
             return  # else an old answer, or one that comes twice: the attempt may have been handed over since, and run
-        row = live_row(self.state, key)
-        if isinstance(update, Finished) and row is not None and row.after:
+        if isinstance(update, Finished) and (row := live_row(self.state, key)) is not None and row.after:
             self._early[key] = update
             return
-        most_memory = self._session.capacity().memory
-        events = react(self.state, update, rules(self._settings, most_memory), self._refuse)
-        self._stage(turn, [each for each in events if not self._was_said(each)])
+        events = react(self.state, update, self._rules, self._refuse)
+        if events:
+            self._stage(turn, [each for each in events if not self._was_said(each)])
         turn.look_up += [(each.job, each.call) for each in events if isinstance(each, ev.Surveyed) and each.call]
         self._unsettled.discard(key)
         if isinstance(update, Finished):
@@ -267,8 +272,8 @@ class Leader:
     def _decide(self, turn: Turn) -> None:
         limits = live_limits(self._settings, self._session.capacity())
         decision = self._first_things_first(turn, limits)
-        for job in decision.submit:
-            self._intend(turn, self.state.jobs[job], limits)
+        if decision.submit:
+            self._intend(turn, decision.submit)
         cancel = [key for key in decision.cancel if key not in self._asked]
         self._asked.update(cancel)
         turn.cancel += cancel
@@ -297,29 +302,28 @@ class Leader:
 
     def _rewound(self, job: ev.JobId, failed: ev.JobId) -> ev.Event:
         row = self.state.jobs[job]
-        return ev.Rewound(job=job, failed=failed, wait=back_off(row, row.charged, rules(self._settings)))
+        return ev.Rewound(job=job, failed=failed, wait=back_off(row, row.charged, self._rules))
 
-    def _intend(self, turn: Turn, row: Job, limits: Limits) -> None:
-        """Intend an attempt, and the links of a chain that can run in its place afterwards."""
-        links = [row]
-        if self._settings.chaining and self._session.capacity().chains:
-            links += chain.links(self.state, row)
-        before = 0
+    def _intend(self, turn: Turn, jobs: Sequence[ev.JobId]) -> None:
+        """Intend attempts, and the links of chains that can run in their places afterwards."""
+        chains = self._settings.chaining and self._session.capacity().chains
         intentions: list[ev.Event] = []
-        for each in links:
-            intentions.append(
-                ev.Submitting(
-                    job=each.id,
-                    attempt=each.attempt + 1,
-                    key=attempt_key(self._run, each.id, each.attempt + 1),
-                    adapter=self._settings.adapter,
-                    after=before,
-                    survey=each.survey,
-                )
-            )
-            before = each.id
+        for job in jobs:
+            row = self.state.jobs[job]
+            links = [row, *chain.links(self.state, row)] if chains else [row]
+            intentions += map(self._intention, links, (None, *links))
+            turn.submit += [each.id for each in links]
         self._stage(turn, intentions)
-        turn.submit += [each.id for each in links]
+
+    def _intention(self, row: Job, before: Job | None) -> ev.Event:
+        return ev.Submitting(
+            job=row.id,
+            attempt=row.attempt + 1,
+            key=attempt_key(self._run, row.id, row.attempt + 1),
+            adapter=self._settings.adapter,
+            after=0 if before is None else before.id,
+            survey=row.survey,
+        )
 
     def _remove(self, turn: Turn, job: ev.JobId) -> None:
         """Have the files of a job deleted that were to be kept for its successors only."""
@@ -348,7 +352,7 @@ class Leader:
             await self._session.cancel(turn.cancel)
 
     def _attempt(self, job: ev.JobId) -> Attempt:
-        attempt = self._supply.attempt(self.state, self.state.jobs[job], self._cwd, self._settings.max_log)
+        attempt = self.supply.attempt(self.state, self.state.jobs[job], self._cwd, self._settings.max_log)
         if not self._settings.chaos:
             return attempt
         seconds = doom(attempt.key, self._settings.chaos, self._settings.chaos_seconds)

@@ -21,6 +21,7 @@ from orch.leader.opening import Lock
 from orch.leader.requests import Request, drop_request
 from orch.leader.settings import Settings
 from orch.leader.summarizing import Summarizer
+from orch.leader.supply import Supply
 from orch.state.model import State
 
 MakeCache = Callable[[Callable[[str], None]], Cache]
@@ -37,6 +38,7 @@ class Ended:
         self.state = state
         self.topic = topic
         self.fetch = fetch
+        self.supply = Supply(fetch)
 
     async def lead(self, published: Callable[[list[ev.Event]], None]) -> None:
         """Nothing to lead."""
@@ -73,6 +75,7 @@ class Opened:
         self.leader = Leader(
             state, log, session, settings, publish=self._publish, recorded=self._recorded, calls=self._cache
         )
+        self.supply = self.leader.supply
 
     def _warn(self, text: str) -> None:
         self.leader.warn(text)
