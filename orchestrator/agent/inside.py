@@ -46,7 +46,7 @@ ToTemplate = Setup | Fork | Hire | Kill
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The workflow is imported."""
+    """The workflow is imported; said again when what it takes in memory has changed since."""
 
 
 class ImportFailed(msgspec.Struct, frozen=True, tag="import-failed"):

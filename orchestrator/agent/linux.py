@@ -10,9 +10,11 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
+_MADV_COLLAPSE = 25
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _prctl = ctypes.CDLL(None).prctl
 _prctl.argtypes = [ctypes.c_int, ctypes.c_ulong]  # fixed, and no errno: a fresh fork copies 60 pages less
 _KILL = int(signal.SIGKILL)
@@ -57,3 +59,8 @@ def boot_id() -> str:
             return file.read().strip()
     except OSError:
         return ""
+
+
+def into_large_pages(address: int, length: int) -> bool:
+    """Have memory moved into large pages (madvise(2), MADV_COLLAPSE); False where the kernel does not (before 6.1)."""
+    return bool(_libc.madvise(address, length, _MADV_COLLAPSE) == 0)

@@ -32,6 +32,9 @@ _SIGCHLD, _SIGINT, _SIG_DFL = int(signal.SIGCHLD), int(signal.SIGINT), int(signa
 FEW = 3
 """Forks. A run that has so many is likely to want another: it is made ahead of time, while there is nothing to do."""
 
+LARGE = 20
+"""Forks. A run that has so many is worth the time to make each of them cheaper (see `orch.work.largepages`)."""
+
 
 class Template:
     """Serves one agent over `end`, whose end is also this process's."""
@@ -46,6 +49,7 @@ class Template:
         self._forked = 0
         self._ahead: tuple[int, socket.socket] | None = None  # a fork that waits for its attempt, and how to reach it
         self._more_expected = False
+        self._gathered = False
         self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def serve(self) -> None:
@@ -58,7 +62,7 @@ class Template:
         while True:
             found = poll.poll(0 if self._more_expected else None)
             if not found:
-                self._fork_ahead()
+                self._prepare_for_more()
             for descriptor, _mask in found:
                 if descriptor == self._wake_in:
                     os.read(self._wake_in, 4096)
@@ -125,9 +129,20 @@ class Template:
         self._tag.set(tag_of(self._agent, attempt.key))
         run_one(attempt, self._place, scratch, self._end, stop[0] if stop else -1)
 
+    def _prepare_for_more(self) -> None:
+        """There is nothing to do, and more will come."""
+        self._more_expected = False
+        if self._forked >= LARGE and not self._gathered:
+            self._gathered = True
+            from orch.work.largepages import gather
+
+            if gather():
+                self._send(inside.Ready())  # it is of another size now
+        if self._ahead is None:
+            self._fork_ahead()
+
     def _fork_ahead(self) -> None:
         """Make the fork for the next attempt, and have it wait for that."""
-        self._more_expected = False
         ours, theirs = packets.pair()
 
         def body() -> None:
