@@ -36,7 +36,7 @@ def submitting(state: State, event: ev.Submitting) -> None:
     row = state.jobs[event.job]
     if event.attempt != row.attempt + 1:
         raise IllegalTransition(f"attempt {event.attempt} of job {row.label} follows attempt {row.attempt}")
-    if event.survey != row.survey:
+    if event.survey != (row.surveys < 0):
         raise IllegalTransition(f"job {row.label} is {'not ' if event.survey else ''}to be surveyed")
     if event.after:
         chain.join(state, row, event)
@@ -45,7 +45,10 @@ def submitting(state: State, event: ev.Submitting) -> None:
         if row.state is not READY:
             raise IllegalTransition(f"job {row.label} cannot go from {row.state} to {SUBMITTING}")
         state.lanes[row.lane] += 1
-        set_forth(state, row)
+        if state.delayed or state.surveyed:
+            set_forth(state, row)
+        else:
+            state.ready.discard(row)
         _step(state, row, SUBMITTING)
         row.submitting_at = event.time
     if event.survey:
@@ -55,7 +58,7 @@ def submitting(state: State, event: ev.Submitting) -> None:
     row.pid = 0
     if row.attempt > 1:
         row.queued_at = row.running_at = ""
-    state.live[row.id] = None
+    state.live[event.job] = None
 
 
 def _step(state: State, row: Job, new: JobState) -> None:
@@ -69,7 +72,7 @@ def _step(state: State, row: Job, new: JobState) -> None:
 def _live(state: State, event: Any) -> Job:
     """The row of a job whose live attempt the event is about."""
     row = state.jobs[event.job]
-    if event.attempt != row.attempt or row.id not in state.live:
+    if event.attempt != row.attempt or event.job not in state.live:
         raise IllegalTransition(f"attempt {event.attempt} of job {row.label} is not live")
     return row
 
@@ -119,7 +122,7 @@ def logged(state: State, event: ev.Logged) -> None:
 def _over(state: State, event: Any) -> Job:
     """The live attempt is over: what every way of ending has in common."""
     row = _live(state, event)
-    del state.live[row.id]
+    del state.live[event.job]
     if row.after:
         chain.leave(state, row)
     else:
@@ -133,7 +136,7 @@ def _over(state: State, event: Any) -> Job:
 def succeeded(state: State, event: ev.Succeeded) -> None:
     """The body has ended well."""
     row = _over(state, event)
-    if row.unwanted or row.survey or (row.form == "service" and not row.valued):
+    if row.unwanted or row.surveys < 0 or (row.form == "service" and not row.valued):
         raise IllegalTransition(f"the attempt of job {row.label} cannot be the last one")
     row.output_seq = event.seq
     row.reason, row.message, row.exit_code, row.signal = "FINISHED", "", 0, 0

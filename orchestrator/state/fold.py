@@ -31,19 +31,19 @@ def apply(state: State, event: ev.Event) -> None:
 def fold(events: Iterable[ev.Event], state: State | None = None) -> State:
     """The state after all of `events`, which follow on those that `state` has. Raises as `apply` does."""
     state = state or State()
-    handlers = HANDLERS
+    handlers, seq, event = HANDLERS, state.seq, None
     for event in events:
-        seq = event.seq
-        if seq != state.seq + 1:
-            raise IllegalTransition(f"event {seq} follows event {state.seq}")
-        state.seq = seq
-        state.time = event.time
+        seq += 1
+        if event.seq != seq:
+            raise IllegalTransition(f"event {event.seq} follows event {seq - 1}")
         try:
             handlers[type(event)](state, event)
         except IllegalTransition as error:
             raise IllegalTransition(f"event {seq} ({_tag(event)}): {error}") from None
         except (KeyError, IndexError) as error:
             raise _unknown(event, error) from None
+    if event is not None:
+        state.seq, state.time = seq, event.time
     return state
 
 

@@ -41,8 +41,8 @@ class Line:
         """A job that is not in it comes last."""
         self._places.append(job)
 
-    def discard(self, job: JobId) -> None:
-        """Take out a job that is in it."""
+    def discard(self, job: JobId) -> bool:
+        """Take out a job that is in it. Was it the last one?"""
         places = self._places
         if places[self._first] == job and not self._left:
             self._first += 1
@@ -55,6 +55,7 @@ class Line:
         else:
             self._left[job] = self._left.get(job, 0) + 1
             self._pass()
+        return self._first == len(places)  # the first place is never one that was left behind
 
     def _pass(self) -> None:
         """No place that was left behind is the first one."""
@@ -85,7 +86,7 @@ class Line:
         return len(self._places) - self._first - sum(self._left.values())
 
     def __bool__(self) -> bool:
-        return self._first < len(self._places)  # the first place is never one that was left behind
+        return self._first < len(self._places)
 
 
 class Queue:
@@ -105,9 +106,7 @@ class Queue:
     def discard(self, row: Job) -> None:
         """Take out a job that is in it."""
         key = (row.priority, row.lane)
-        line = self._lines[key]
-        line.discard(row.id)
-        if not line:
+        if self._lines[key].discard(row.id):
             del self._lines[key]
 
     def lines(self) -> list[tuple[int, str, bytes]]:
