@@ -14,7 +14,8 @@ from orch.bus.codec import CODEC, BadLine
 from orch.bus.errors import LogDamaged, damaged
 from orch.bus.events import Event
 from orch.bus.files import REAL, Files
-from orch.bus.places import Index, group_start
+from orch.bus.groups import ends_group
+from orch.bus.places import Index, Point, group_start, line_of
 from orch.bus.scan import CHUNK, Block, blocks
 from orch.bus.segment import Span, chain, epochs, opened_file, trouble
 
@@ -92,6 +93,20 @@ def seek(span: Span, seq: int, files: Files) -> tuple[int, int]:
         length = span.end.length if span.end else files.size(handle)
         place = group_start(files, handle, seq, Index(span.first), length, CHUNK)
     return (place.offset, place.seq) if place else (0, span.first)
+
+
+def point_behind(directory: Path, seq: int, files: Files = REAL) -> Point | None:
+    """The place behind event `seq`; None if it ends no group. What lies before is not looked at."""
+    for span in chain(directory, files):
+        if not span.first <= seq <= (span.end.seq if span.end else seq):
+            continue
+        with trouble("read", span.path), opened_file(span.path, files) as handle:
+            length = span.end.length if span.end else files.size(handle)
+            found = line_of(files, handle, seq, Index(span.first), length)
+        if found is not None and ends_group(found[1][:-1]):
+            offset, line = found
+            return Point(span.path.name, seq, offset + len(line), line[-11:-3].decode("ascii", "replace"))
+    return None
 
 
 def _between(events: list[Event], from_seq: int, to_seq: int | None) -> list[Event]:

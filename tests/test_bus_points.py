@@ -12,7 +12,7 @@ from support.logs import LOG, open_log, points, said, segment, texts, without_su
 from orch.bus.errors import Fenced, LogDamaged
 from orch.bus.log import Log
 from orch.bus.places import NEAR, Point
-from orch.bus.reader import read
+from orch.bus.reader import point_behind, read
 
 
 async def long_log(disk: Disk, groups: int = 40) -> Log:
@@ -196,3 +196,11 @@ async def test_a_line_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
     assert [len(text) for text in texts(list(again.history(point)))] == [70_000, 1]
     assert texts([again.fetch(5), again.fetch(2)]) == ["b", "a"]
     await again.close("left")
+
+
+async def test_the_point_behind_an_event() -> None:
+    disk = Disk()
+    for size in (2, 3):
+        await write_log(LOG, [size, 2], files=disk)
+    known = {point.seq: point for point in points(LOG, disk)}
+    assert [point_behind(LOG, seq, disk) for seq in range(13)] == [known.get(seq) for seq in range(13)]

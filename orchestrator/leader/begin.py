@@ -1,16 +1,17 @@
 """A new run, from its workflow.
 
 It is planned first: freezing the code, importing it and calling the workflow function are where a user's mistakes
-show, and none of them leaves a run behind. Its whole first graph is then committed with one append.
+show, and none of them leaves a run behind. Its whole first graph is then committed: what counts is its last event.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ from orch.leader.opened import MakeCache, Opened
 from orch.leader.opening import AdapterByName, Lock, cache_of, open_log, run_info
 from orch.leader.reserve import reserved
 from orch.leader.settings import Settings, rules, to_log
-from orch.planning import open_planner, pack_arguments
-from orch.state.fold import apply
-from orch.state.model import State
-from orch.state.react import impossible, planned
+from orch.planning import OpenPlanner, open_planner, pack_arguments
+from orch.state.fold import fold
+from orch.state.model import WORKFLOW
+from orch.state.react import each_added, impossible, planned
 from orch.store import layout
 from orch.store.file import FileStore
 from orch.store.private import exposed
@@ -54,6 +55,7 @@ async def begin(
     run_id: str | None,
     run_name: str,
     tags: Mapping[str, str],
+    planner: OpenPlanner = open_planner,
 ) -> Opened:
     """Plan a workflow and commit its graph. On any error nothing of the run is left behind."""
     source = workflow if isinstance(workflow, Source) else Source.of(workflow, deploy=settings.deploy)
@@ -63,10 +65,9 @@ async def begin(
     bundle = freeze(source, store)
     with reserved(store, run) as lock:
         info = run_info(run, 1, store, settings, environment)
-        session, plan = await _plan(batch_system, info, store, bundle, arguments, argv, lock=lock)
+        session, plan = await _plan(batch_system, info, store, bundle, arguments, argv, planner, lock=lock)
         try:
-            graph = planned(plan, rules(settings))
-            jobs = [event for event in graph if isinstance(event, ev.Added)]
+            jobs = each_added(plan.jobs, 1, WORKFLOW, 0, rules(settings))
             problem = impossible(jobs, lambda wanted: fits(wanted, session.capacity()))
             if problem:
                 raise ResourceError(problem)
@@ -84,7 +85,7 @@ async def begin(
             )
             warned = [ev.Warned(message=text) for text in (*bundle.warnings, exposed(str(store.root))) if text]
             log_directory = store.local_path(layout.log_dir(run))
-            first = [created, *warned, *graph]
+            first = itertools.chain([created, *warned], planned(plan, rules(settings)))
             if not lock.renew():
                 raise RunBusy(f"the run {run} has been taken over by another leader while it was planned")
             return await commit_first(
@@ -122,6 +123,7 @@ async def _plan(
     bundle: Bundle,
     arguments: tuple[tuple[Any, ...], dict[str, Any]],
     argv: Sequence[str] | None,
+    opened: OpenPlanner,
     *,
     lock: Lock,
 ) -> tuple[Session, Plan]:
@@ -136,7 +138,7 @@ async def _plan(
 
     async def plan() -> None:
         directory = store.local_path(layout.bundle_dir(bundle.digest))
-        async with open_planner(directory, info.environment, os.getcwd(), here=adapter.name == IN_PROCESS) as planner:
+        async with opened(directory, info.environment, os.getcwd(), here=adapter.name == IN_PROCESS) as planner:
             if argv is not None:
                 plans.append(await planner.plan(place, info.run, argv=argv))
             else:
@@ -196,20 +198,23 @@ async def commit_first(
     session: Session,
     *,
     settings: Settings,
-    events: list[ev.Event],
+    events: Iterable[ev.Event],
     machine: Machine = HERE,
     cache: MakeCache | None = None,
     summary: bool = False,
 ) -> Opened:
-    """Create the log in `directory`, with the run's first events in it."""
+    """Create the log in `directory`, with the run's first events in it.
+
+    There may be a million of them: they are taken one after the other, and written in several groups. What a leader
+    leaves that dies in between is a run without a plan, which nobody carries on.
+    """
     lock.acquire()
     try:
         log = await open_log(directory, run, settings, machine)
         try:
-            state = State()
-            for event in [log.opened, *log.stage(events)]:
-                apply(state, event)
-            await log.commit()
+            state = fold([log.opened])
+            async for group in log.append_many(events):
+                fold(group, state)
         except BaseException:  # cancelled, too: an open log is closed in order
             with anyio.CancelScope(shield=True):
                 await log.close()

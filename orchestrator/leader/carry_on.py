@@ -14,13 +14,15 @@ from orch.bus import events as ev
 from orch.bus.lock import RunLock
 from orch.bus.log import Log
 from orch.bus.machine import HERE, Machine
+from orch.bus.reader import point_behind
 from orch.bus.topic import Topic
 from orch.errors import NoSuchRun, ResourceError, UserError
-from orch.history import EventReader, fold_quickly, log_directory
+from orch.history import EventReader, log_directory
 from orch.leader.opened import Ended, MakeCache, Opened
 from orch.leader.opening import AdapterByName, Lock, cache_of, open_log, run_info
 from orch.leader.requests import SET
 from orch.leader.settings import ADJUSTABLE, Settings, from_log, make_limits
+from orch.leader.snapshots import folded
 from orch.leader.summarizing import Summarizer
 from orch.state.fold import apply
 from orch.state.law import ACTIVE
@@ -52,7 +54,7 @@ async def carry_on(
     """
     run = run_id or newest_run(store)
     directory = log_directory(store.root, run)
-    state = fold_quickly(directory)
+    state = folded(directory, run)
     if state.created is None or state.planned is None:
         raise NoSuchRun(f"run {run} was interrupted before its first jobs were recorded; start it anew with orch run")
     _must_be_the_original(run, state.created.run)
@@ -116,7 +118,8 @@ async def reopen(  # noqa: PLR0913 - all that opening has to be told
     run = state.created.run
     lock.acquire(take_over=take_over)
     try:
-        log = await open_log(directory, run, settings, machine)
+        trusted = point_behind(directory, state.seq, machine.files)  # read, and verified, when it was folded
+        log = await open_log(directory, run, settings, machine, trusted)
         try:
             before = state.closed
             await _catch_up(log, state, news, wish, by)
@@ -151,7 +154,7 @@ async def reopen(  # noqa: PLR0913 - all that opening has to be told
 
 async def _catch_up(log: Log, state: State, news: Sequence[ev.Event], wish: str, by: str) -> None:
     """Fold what has come since `state` was read, and record what this leader has come for."""
-    for event in log.history():
+    for event in log.history(log.trusted):
         if event.seq > state.seq:
             apply(state, event)
     apply(state, log.opened)

@@ -10,6 +10,7 @@ from orch.adapters.contract import Adapter, RunInfo
 from orch.bus.events import Call, JobId
 from orch.bus.log import Durability, Log
 from orch.bus.machine import HERE, Machine
+from orch.bus.places import Point
 from orch.leader.calls import Cache, Learned, Reuse
 from orch.leader.settings import Settings
 from orch.store.file import FileStore
@@ -32,10 +33,12 @@ class Lock(Protocol):
         """Let go of it."""
 
 
-async def open_log(directory: Path, run: str, settings: Settings, machine: Machine = HERE) -> Log:
-    """Begin an epoch of the run's log."""
+async def open_log(
+    directory: Path, run: str, settings: Settings, machine: Machine = HERE, trusted: Point | None = None
+) -> Log:
+    """Begin an epoch of the run's log, which is known to be whole up to the point `trusted`."""
     durability: Durability = "relaxed" if settings.durability == "relaxed" else "always"
-    return await Log.open(directory, run=run, version=VERSION, durability=durability, machine=machine)
+    return await Log.open(directory, run=run, version=VERSION, durability=durability, machine=machine, trusted=trusted)
 
 
 def run_info(run: str, epoch: int, store: FileStore, settings: Settings, environment: dict[str, str]) -> RunInfo:

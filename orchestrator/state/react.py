@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -273,23 +273,27 @@ def bounded(message: str) -> str:
     return f"{message[: LONGEST_MESSAGE * 3 // 4]} […] {message[-LONGEST_MESSAGE // 4 :]}"
 
 
-def planned(plan: Plan, rules: Rules) -> list[ev.Event]:
-    """The events that commit the workflow function's graph."""
-    jobs = added(plan.jobs, 1, WORKFLOW, 0, rules)
-    warned = [ev.Warned(message=text) for text in plan.warnings]
-    event = ev.Planned(
-        count=len(jobs), value=plan.value, refs=[1 + ref for ref in plan.refs], alias=plan.alias, files=plan.files
-    )
-    return [*warned, *jobs, event]
+def planned(plan: Plan, rules: Rules) -> Iterator[ev.Event]:
+    """The events that commit the workflow function's graph, one after the other: there may be a million of them."""
+    for text in plan.warnings:
+        yield ev.Warned(message=text)
+    yield from each_added(plan.jobs, 1, WORKFLOW, 0, rules)
+    refs = [1 + ref for ref in plan.refs]
+    yield ev.Planned(count=len(plan.jobs), value=plan.value, refs=refs, alias=plan.alias, files=plan.files)
 
 
-def added(jobs: list[NewJob], base: int, by: int, attempt: int, rules: Rules) -> list[ev.Added]:
+def added(jobs: Sequence[NewJob], base: int, by: int, attempt: int, rules: Rules) -> list[ev.Added]:
+    """`each_added`, as a list."""
+    return list(each_added(jobs, base, by, attempt, rules))
+
+
+def each_added(jobs: Sequence[NewJob], base: int, by: int, attempt: int, rules: Rules) -> Iterator[ev.Added]:
     """New jobs, numbered from `base`, with what the run's rules say where they do not."""
 
     def numbers(positions: list[int]) -> list[int]:
         return [by if position == MAKER else base + position for position in positions]
 
-    return [
+    return (
         ev.Added(
             job=base + position,
             kind=job.kind,
@@ -313,7 +317,7 @@ def added(jobs: list[NewJob], base: int, by: int, attempt: int, rules: Rules) ->
             local=job.local,
         )
         for position, job in enumerate(jobs)
-    ]
+    )
 
 
 def _may_be_reused(job: NewJob, rules: Rules) -> bool:
@@ -342,9 +346,13 @@ def filled(resources: ev.Resources, rules: Rules) -> ev.Resources:
     )
 
 
-def impossible(jobs: Sequence[NewJob | ev.Added], refuse: Refuse) -> str:
+def impossible(jobs: Iterable[NewJob | ev.Added], refuse: Refuse) -> str:
     """What is wrong with the resources that new jobs ask for; empty if nothing is."""
+    asked: set[ev.Resources] = set()
     for job in jobs:
+        if job.resources in asked:
+            continue
+        asked.add(job.resources)
         short = refuse(job.resources)
         if short:
             return f"job {job.name or job.kind} asks for more than can ever be given here: {short}"
