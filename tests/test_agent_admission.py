@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.desk import GPUS, Desk
+from support.admitting import GPUS, Desk
 
 from orch.agent.admission import PATIENCE
 from orch.agent.devices import suits

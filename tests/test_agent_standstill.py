@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import pytest
 from support import helpers
+from support.admitting import GPUS, Desk
 from support.agents import PATIENCE, Lab, View
-from support.desk import GPUS, Desk
 
 from orch.adapters.contract import Queued
 from orch.agent import admission
