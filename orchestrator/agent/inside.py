@@ -31,9 +31,10 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
 
 
 class Hire(msgspec.Struct, frozen=True, tag="hire"):
-    """Fork a warm worker."""
+    """Fork a warm worker. `scratch`: the directory that is lent to it, for all its attempts."""
 
     number: int
+    scratch: str = ""
 
 
 class Kill(msgspec.Struct, frozen=True, tag="kill"):

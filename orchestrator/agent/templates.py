@@ -50,6 +50,7 @@ class Worker(Protocol):
 
     pid: int
     number: int
+    scratch: str
 
 
 class Hooks(Protocol):
@@ -142,7 +143,7 @@ class Templates:
     def hire(self, template: Template, worker: Worker, descriptors: tuple[int, ...]) -> None:
         """Have a warm worker forked."""
         template.workers[worker.number] = worker
-        template.send(inside.Hire(worker.number), descriptors)
+        template.send(inside.Hire(worker.number, worker.scratch), descriptors)
         self._want(template)
 
     def withdraw(self, task: Task) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 from collections import deque
 
@@ -29,7 +30,7 @@ IDLE = 30.0
 
 
 class Hired:
-    """One worker. `inflight` are its attempts, the first of which runs."""
+    """One worker. `inflight` are its attempts, the first of which runs; `scratch` is the directory that they share."""
 
     __slots__ = (
         "_back",
@@ -43,18 +44,20 @@ class Hired:
         "pid",
         "proven",
         "run",
+        "scratch",
         "sender",
         "shape",
         "template",
     )
 
-    def __init__(self, number: int, run: Run, shape: Shape, capture: Capture, template: Template) -> None:
+    def __init__(self, number: int, run: Run, shape: Shape, capture: Capture, scratch: str, template: Template) -> None:
         self.number = number
         self.template = template
         self.pid = 0
         self.run = run
         self.shape = shape
         self.capture = capture
+        self.scratch = scratch
         self.inflight: deque[Task] = deque()
         self.ahead = 1
         self.proven = False
@@ -166,6 +169,8 @@ class Workers:
         """The worker has ended: the attempt that it had taken (none or one), and those that were behind it."""
         behind = worker.take_back()
         taken = list(worker.inflight)
+        if taken and not os.path.lexists(taken[0].scratch):  # else it had one of its own
+            taken[0].scratch, worker.scratch = worker.scratch, ""
         self._forget(worker)
         return taken, behind
 
@@ -180,7 +185,8 @@ class Workers:
         for each in sorted(idle, key=lambda each: each.idle_since)[: max(0, len(idle) - self._most_idle + 1)]:
             self._dismiss(each)
         capture = task.run.space.captures.take(task.attempt.max_log)
-        worker = Hired(next(self._numbers), task.run, task.shape, capture, template)
+        scratch = task.run.space.scratch.lend()
+        worker = Hired(next(self._numbers), task.run, task.shape, capture, scratch, template)
         self.all[worker.number] = worker
         self._lanes.setdefault((task.run.name, task.shape), []).append(worker)
         self._templates.hire(template, worker, (capture.out.file, capture.err.file, worker.back))
@@ -201,4 +207,6 @@ class Workers:
             lane.remove(worker)
         if not lane:
             self._lanes.pop((worker.run.name, worker.shape), None)
+        if worker.scratch:
+            worker.run.space.scratch.remove(worker.scratch)
         worker.close()

@@ -27,9 +27,13 @@ from orch.store.file import FileStore
 from orch.work.execute import run_attempt
 
 
-def work(feed: socket.socket, answers: socket.socket, place: Place, mark: Callable[[str], None]) -> None:
-    """Run attempts until `feed` ends. `mark(key)`: carry the mark of that attempt, or of none."""
-    worker = _Worker(answers, place)
+def work(feed: socket.socket, answers: socket.socket, place: Place, scratch: str, mark: Callable[[str], None]) -> None:
+    """Run attempts until `feed` ends. `mark(key)`: carry the mark of that attempt, or of none.
+
+    `scratch` is a directory that they use one after the other, as long as none of them starts a process: one that
+    outlives its attempt may write there for a moment. A directory that may be kept is the attempt's own, too.
+    """
+    worker = _Worker(answers, place, scratch)
     while (packet := packets.receive(feed)) is not None:
         attempt = inside.decode_attempt(packet[0])
         mark(attempt.key)
@@ -39,9 +43,10 @@ def work(feed: socket.socket, answers: socket.socket, place: Place, mark: Callab
 
 
 class _Worker:
-    def __init__(self, answers: socket.socket, place: Place) -> None:
+    def __init__(self, answers: socket.socket, place: Place, scratch: str) -> None:
         self._answers = answers
         self._place = place
+        self._scratch = scratch
         self._store = FileStore(place.store)
         self._streams = (Stream(1), Stream(2))
         self._shared = _used().memory  # with the template, mostly
@@ -49,8 +54,10 @@ class _Worker:
     def run(self, attempt: Attempt) -> Outcome:
         began = time.monotonic()
         before = _used()
-        outcome = run_attempt(attempt, self._place, self._emit)
-        _end_children()
+        lent = self._scratch if attempt.clean_scratch == "always" else ""
+        outcome = run_attempt(attempt, self._place, self._emit, lent=lent)
+        if _end_children() or resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt:
+            self._scratch = ""
         outcome = self._with_output(outcome, attempt)
         after = _used()
         usage = Usage(
@@ -106,14 +113,16 @@ def _used() -> Usage:
     )
 
 
-def _end_children() -> None:
-    """End what a job has left running, before the next one begins. Orphans are the agent's to find."""
+def _end_children() -> bool:
+    """End what a job has left running, before the next one begins; was there any? Orphans are the agent's to find."""
+    had_some = False
     while True:
-        found = processes.children(os.getpid())
-        if not found:
-            return
-        for pid in found:
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return had_some
+        for pid in processes.children(os.getpid()):
             processes.kill_child(pid)
-        for pid in found:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+        had_some = True

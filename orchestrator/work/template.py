@@ -80,8 +80,8 @@ class Template:
             match inside.to_template(data):
                 case inside.Fork(attempt, scratch):
                     self._fork(attempt, scratch, data, descriptors)
-                case inside.Hire(number):
-                    self._hire(number, descriptors)
+                case inside.Hire(number, scratch):
+                    self._hire(number, scratch, descriptors)
                 case inside.Kill(pid):
                     if pid in self._children:  # not waited for yet: the pid is still its own
                         os.kill(pid, signal.SIGKILL)
@@ -163,7 +163,7 @@ class Template:
         else:  # the next attempt will say why
             ours.close()
 
-    def _hire(self, number: int, descriptors: list[int]) -> None:
+    def _hire(self, number: int, scratch: str, descriptors: list[int]) -> None:
         def body() -> None:
             from orch.work.pool import work
 
@@ -175,6 +175,7 @@ class Template:
                 feed=socket.socket(fileno=os.dup(feed)),
                 answers=self._end,
                 place=self._place,
+                scratch=scratch,
                 mark=lambda key: self._tag.set(tag_of(self._agent, key)),
             )
 

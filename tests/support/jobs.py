@@ -183,3 +183,19 @@ def fill_scratch(size: int, die: bool) -> None:
     (path / "b").write_bytes(b"x" * size)
     if die:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def litter(*, crash: bool = False) -> tuple[str, list[str]]:
+    """Leave 100 kB in the scratch directory; where that is, and what was there before."""
+    where = os.environ["TMPDIR"]
+    found = os.listdir(where)
+    Path(where, "left").write_bytes(b"x" * 100_000)
+    if crash:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return where, found
+
+
+def start_one() -> tuple[str, list[str]]:
+    """Run a program, and litter."""
+    subprocess.run(["true"], check=True)
+    return litter()
