@@ -21,6 +21,7 @@ from orch.bus.topic import Topic
 from orch.errors import NoSuchJob, OrchError, RunCancelled, RunFailed, RunStopped, UserError
 from orch.leader.requests import SET, Request, drop_request, read_requests
 from orch.leader.settings import Choices, Limits, Settings, from_log, make_limits, make_settings
+from orch.planner_pool import Planners
 from orch.state.law import OVER, JobState
 from orch.state.model import State
 from orch.state.status import JobStatus, explain, job_status
@@ -29,6 +30,8 @@ from orch.store.locator import open_store
 
 if TYPE_CHECKING:
     from orch.inspection import Graph
+
+_OUTSIDE = "an Orchestrator is used inside 'async with'"
 
 REQUEST_POLL = 0.5
 """Seconds between looks at the store's requests."""
@@ -64,18 +67,20 @@ class Orchestrator:
         self._adapters: dict[str, Adapter] = {}
         self._runs: dict[str, Run] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
+        self._planners: Planners | None = None
 
     async def __aenter__(self) -> Self:
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._watch_requests)
+        self._planners = Planners(self._tasks)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._tasks is not None
-        tasks, self._tasks = self._tasks, None
+        tasks, self._tasks, self._planners = self._tasks, None, None
         tasks.cancel_scope.cancel()
         try:
             await tasks.__aexit__(None, None, None)  # the block's own error goes its way, without a group around it
@@ -103,6 +108,8 @@ class Orchestrator:
         """
         from orch.leader.begin import begin
 
+        if self._planners is None:
+            raise OrchError(_OUTSIDE)
         opened = await begin(
             self.store,
             workflow,
@@ -114,6 +121,7 @@ class Orchestrator:
             run_id=run_id,
             run_name=run_name,
             tags=dict(tags or {}),
+            planner=self._planners.open,
         )
         return self._launch(Run(opened, self))
 
@@ -148,7 +156,7 @@ class Orchestrator:
 
     def _launch(self, run: Run) -> Run:
         if self._tasks is None:
-            raise OrchError("an Orchestrator is used inside 'async with'")
+            raise OrchError(_OUTSIDE)
         self._runs[run.id] = run
         self._tasks.start_soon(self._lead, run)
         return run

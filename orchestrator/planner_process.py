@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 COMMAND = (sys.executable, "-P", "-m", "orch.work.planner")
 _CHUNK = 1024 * 1024
@@ -21,58 +21,32 @@ _INTERPRETER = ("PYTHON", "LD_")
 _early: PlannerProcess | None = None
 
 
-class PlannerProcess:
-    """A running planner: its process id, and this side's ends of its pipes, which never block."""
+class Process:
+    """A running process: its id, and its exit code once it has one. `ends` are its stdin, stdout and stderr."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self.environment = dict(environment)
+    def __init__(self, command: tuple[str, ...], environment: Mapping[str, str], ends: Sequence[int]) -> None:
         self.exit_code: int | None = None
-        child_in, self._in = os.pipe()
-        self._out, child_out = os.pipe()
-        self._err, child_err = os.pipe()
-        try:
-            dups = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate((child_in, child_out, child_err))]
-            # A session of its own: Ctrl-C is the leader's to handle.
-            self.pid = os.posix_spawn(sys.executable, COMMAND, self.environment, file_actions=dups, setsid=True)
-        except BaseException:  # nobody else will close them, whatever went wrong
-            self.close_pipes()
-            raise
-        finally:
-            for end in (child_in, child_out, child_err):
-                os.close(end)
-        for end in (self._in, self._out, self._err):
-            os.set_blocking(end, False)
+        dups = [(os.POSIX_SPAWN_DUP2, end, number) for number, end in enumerate(ends)]
+        # A session of its own: Ctrl-C is the leader's to handle.
+        self.pid = os.posix_spawn(command[0], command, environment, file_actions=dups, setsid=True)
         self._pidfd = os.pidfd_open(self.pid)
-
-    async def send(self, data: bytes) -> None:
-        """Write all of it to the planner's stdin. Raises `BrokenPipeError` if it is gone."""
-        import anyio
-
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._in, view) :]
-            except BlockingIOError:
-                await anyio.wait_writable(self._in)
-
-    async def receive(self, count: int) -> bytes:
-        """Up to `count` bytes of its stdout, empty at the end."""
-        return await _read(self._out, min(count, _CHUNK))
-
-    async def receive_errors(self) -> bytes:
-        """Some of its stderr, empty at the end."""
-        return await _read(self._err, 65536)
 
     async def wait(self) -> int:
         """Its exit code, negative for a signal."""
         import anyio
 
         while self.exit_code is None:
-            await anyio.wait_readable(self._pidfd)
+            held = os.dup(self._pidfd)  # each of several that wait needs one of its own
+            try:
+                await anyio.wait_readable(held)
+            finally:
+                os.close(held)
             self._reap()
         return self.exit_code
 
     def _reap(self) -> None:
+        if self.exit_code is not None:
+            return
         with contextlib.suppress(ChildProcessError):  # a service that embeds us may have waited for all children
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if not pid:
@@ -80,12 +54,6 @@ class PlannerProcess:
             self.exit_code = os.waitstatus_to_exitcode(status)
             return
         self.exit_code = 0
-
-    def close_stdin(self) -> None:
-        """Ask it to leave."""
-        if self._in >= 0:
-            os.close(self._in)
-            self._in = -1
 
     def kill(self) -> None:
         """End it, and what it has started in its session's first process group."""
@@ -95,20 +63,75 @@ class PlannerProcess:
 
     def close_pipes(self) -> None:
         """Let go of everything. Again: does nothing."""
-        self.close_stdin()
-        for name in ("_out", "_err", "_pidfd"):
+        self._close("_pidfd")
+
+    def _close(self, *names: str) -> None:
+        for name in names:
             descriptor = getattr(self, name, -1)
             setattr(self, name, -1)
             if descriptor >= 0:
                 os.close(descriptor)
 
 
-async def _read(descriptor: int, count: int) -> bytes:
+class PlannerProcess(Process):
+    """A running planner, and this side's ends of its pipes, which never block."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = dict(environment)
+        child_in, self._in = os.pipe()
+        self._out, child_out = os.pipe()
+        self._err, child_err = os.pipe()
+        try:
+            super().__init__(COMMAND, self.environment, (child_in, child_out, child_err))
+        except BaseException:  # nobody else will close them, whatever went wrong
+            self.close_pipes()
+            raise
+        finally:
+            for end in (child_in, child_out, child_err):
+                os.close(end)
+        for end in (self._in, self._out, self._err):
+            os.set_blocking(end, False)
+
+    async def send(self, data: bytes) -> None:
+        """Write all of it to the planner's stdin. Raises `BrokenPipeError` if it is gone."""
+        await write(self._in, data)
+
+    async def receive(self, count: int) -> bytes:
+        """Up to `count` bytes of its stdout, empty at the end."""
+        return await read(self._out, count)
+
+    async def receive_errors(self) -> bytes:
+        """Some of its stderr, empty at the end."""
+        return await read(self._err, 65536)
+
+    def close_stdin(self) -> None:
+        """Ask it to leave."""
+        self._close("_in")
+
+    def close_pipes(self) -> None:
+        """Let go of everything. Again: does nothing."""
+        self._close("_in", "_out", "_err", "_pidfd")
+
+
+async def write(descriptor: int, data: bytes) -> None:
+    """Write all of it, as there is room. Raises `BrokenPipeError` if nobody can read it any more."""
+    import anyio
+
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            await anyio.wait_writable(descriptor)
+
+
+async def read(descriptor: int, count: int) -> bytes:
+    """Up to `count` bytes, empty at the end."""
     import anyio
 
     while True:
         try:
-            return os.read(descriptor, count)
+            return os.read(descriptor, min(count, _CHUNK))
         except BlockingIOError:
             await anyio.wait_readable(descriptor)
 
@@ -118,6 +141,11 @@ def start_early() -> None:
     global _early  # noqa: PLW0603 - one process has one command line
     with contextlib.suppress(OSError):
         _early = PlannerProcess(os.environ)
+
+
+def is_early() -> bool:
+    """Is there a planner that was started early, and not taken?"""
+    return _early is not None
 
 
 def take(environment: Mapping[str, str]) -> PlannerProcess:

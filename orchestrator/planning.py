@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import msgspec
@@ -17,11 +17,11 @@ from orch.attempt import Place, Plan
 from orch.authoring.pickling import dumps, explain
 from orch.environment import inherited, packed
 from orch.errors import WorkflowError
-from orch.planner_process import PlannerProcess, take
+from orch.planner_process import take
 from orch.work.framing import HEADER, Answer, Describe, Described, Load, Made, MakePlan, Request, Trouble, encode
 from orch.work.options import Description, Parameter
 
-__all__ = ["Description", "Parameter", "Planner", "open_planner", "pack_arguments"]
+__all__ = ["Description", "OpenPlanner", "Parameter", "Planner", "open_planner", "pack_arguments"]
 
 GRACE = 0.5
 """Seconds that a planner has to leave after its last answer."""
@@ -29,10 +29,22 @@ GRACE = 0.5
 _TAIL = 4096
 
 
+class Talker(Protocol):
+    """A process that plans, as `orch.planner_process.PlannerProcess`, which says what each does."""
+
+    async def send(self, data: bytes) -> None: ...
+    async def receive(self, count: int) -> bytes: ...
+    async def receive_errors(self) -> bytes: ...
+    async def wait(self) -> int: ...
+    def close_stdin(self) -> None: ...
+    def kill(self) -> None: ...
+    def close_pipes(self) -> None: ...
+
+
 class Planner:
     """A planner process. Use as `async with Planner.open(...) as planner`."""
 
-    def __init__(self, process: PlannerProcess, echo: Callable[[bytes], None]) -> None:
+    def __init__(self, process: Talker, echo: Callable[[bytes], None]) -> None:
         self._process = process
         self._echo = echo
         self._tail = b""
@@ -52,13 +64,21 @@ class Planner:
         `echo` gets what user code prints (default: to this process's stderr). Leaving the block ends the process and
         everything that it has started.
         """
-        planner = cls(take(environment), echo or _to_stderr)
+        process = take(environment)
+        async with cls.talk(process, echo) as planner:
+            with contextlib.suppress(BrokenPipeError):  # the first question finds out
+                await process.send(encode(Load(os.fspath(bundle), packed(environment), cwd)))
+            yield planner
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def talk(cls, process: Talker, echo: Callable[[bytes], None] | None = None) -> AsyncIterator[Planner]:
+        """Talk to a process that has, or gets before anything else, what `open` sends."""
+        planner = cls(process, echo or _to_stderr)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(planner._drain)
                 try:
-                    with contextlib.suppress(BrokenPipeError):  # the first question finds out
-                        await planner._process.send(encode(Load(os.fspath(bundle), packed(environment), cwd)))
                     yield planner
                 finally:
                     with anyio.CancelScope(shield=True):
@@ -66,6 +86,8 @@ class Planner:
                     tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise _only(group) from None
+        finally:
+            process.close_pipes()
 
     async def describe(self) -> Description:
         """The workflow's options and help. Raises `WorkflowError`."""
@@ -161,6 +183,16 @@ async def open_planner(
         return
     async with Planner.open(bundle, environment, cwd) as planner:
         yield planner
+
+
+class OpenPlanner(Protocol):
+    """What opens a planner, as `open_planner` does."""
+
+    def __call__(
+        self, bundle: str | os.PathLike[str], environment: Mapping[str, str], cwd: str, *, here: bool = False
+    ) -> contextlib.AbstractAsyncContextManager[Planner | PlannerHere]:
+        """A planner."""
+        ...
 
 
 def pack_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:

@@ -43,7 +43,7 @@ MOST_SHOWN = 200
 """Characters of an argument that are kept for people."""
 
 
-async def begin(
+async def begin(  # noqa: PLR0913 - what `Orchestrator.start` takes, and what it has
     store: FileStore,
     workflow: Any,
     settings: Settings,
@@ -65,7 +65,7 @@ async def begin(
     bundle = freeze(source, store)
     with reserved(store, run) as lock:
         info = run_info(run, 1, store, settings, environment)
-        session, plan = await _plan(batch_system, info, store, bundle, arguments, argv, planner, lock=lock)
+        session, plan = await _plan(batch_system, info, store, bundle, arguments, argv, planner=planner, lock=lock)
         try:
             jobs = each_added(plan.jobs, 1, WORKFLOW, 0, rules(settings))
             problem = impossible(jobs, lambda wanted: fits(wanted, session.capacity()))
@@ -123,8 +123,8 @@ async def _plan(
     bundle: Bundle,
     arguments: tuple[tuple[Any, ...], dict[str, Any]],
     argv: Sequence[str] | None,
-    opened: OpenPlanner,
     *,
+    planner: OpenPlanner,
     lock: Lock,
 ) -> tuple[Session, Plan]:
     """The workflow function's graph, and a session of the adapter: both take a while to start, so side by side."""
@@ -138,11 +138,11 @@ async def _plan(
 
     async def plan() -> None:
         directory = store.local_path(layout.bundle_dir(bundle.digest))
-        async with opened(directory, info.environment, os.getcwd(), here=adapter.name == IN_PROCESS) as planner:
+        async with planner(directory, info.environment, os.getcwd(), here=adapter.name == IN_PROCESS) as made:
             if argv is not None:
-                plans.append(await planner.plan(place, info.run, argv=argv))
+                plans.append(await made.plan(place, info.run, argv=argv))
             else:
-                plans.append(await planner.plan(place, info.run, arguments=pack_arguments(*arguments)))
+                plans.append(await made.plan(place, info.run, arguments=pack_arguments(*arguments)))
 
     try:
         with _one_error():

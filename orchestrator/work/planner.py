@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import msgspec
 
@@ -35,12 +35,18 @@ T = TypeVar("T")
 
 def main() -> None:
     """Serve until the leader closes the pipe."""
-    requests, answers = _take_pipes()
-    loaded: LoadedWorkflow | Trouble = Trouble("WorkflowError", "nothing was loaded")
+    answers = os.dup(1)
+    requests = take_stdin()
+    os.dup2(2, 1)
+    converse(os.fdopen(requests, "rb"), os.fdopen(answers, "wb"), Trouble("WorkflowError", "nothing was loaded"))
+
+
+def converse(requests: BinaryIO, answers: BinaryIO, loaded: LoadedWorkflow | Trouble) -> NoReturn:
+    """Answer until there are no more requests; then end this process."""
     while header := requests.read(HEADER.size):
         request = msgspec.msgpack.decode(requests.read(HEADER.unpack(header)[0]), type=Request)
         if isinstance(request, Load):
-            loaded = _load(request)
+            loaded = load_for(request)
             continue
         answers.write(encode(loaded if isinstance(loaded, Trouble) else _answer(loaded, request)))
         answers.flush()
@@ -48,18 +54,18 @@ def main() -> None:
     os._exit(0)  # user code may have left threads behind; there is nothing to wait for
 
 
-def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Keep the pipes to the leader away from user code: it gets an empty stdin, and stderr as its stdout."""
-    requests, answers = os.dup(0), os.dup(1)
+def take_stdin() -> int:
+    """Keep what comes from the leader away from user code: it gets an empty stdin. The descriptor of the real one."""
+    taken = os.dup(0)
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
-    os.dup2(2, 1)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a file here
-    return os.fdopen(requests, "rb"), os.fdopen(answers, "wb")
+    return taken
 
 
-def _load(request: Load) -> LoadedWorkflow | Trouble:
+def load_for(request: Load) -> LoadedWorkflow | Trouble:
+    """Import the workflow as it was asked for; what went wrong, if anything did."""
     environment = unpacked(request.environment)
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]
