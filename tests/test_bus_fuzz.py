@@ -1,5 +1,7 @@
 """A log whose bytes have gone wrong, a hundred thousand times over: what is read is what was written, or is refused.
 
+Each day a quarter of that, and nightly all.
+
 What cannot be told, and is therefore allowed:
 
 - The tail of the last segment may be missing: a cut, or changes in the last group alone, look like a crash. Then no
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple
 import anyio
 import pytest
 from support.disk import Disk
+from support.kills import NIGHTLY
 from support.logs import LOG, WHO, clock, open_log, said, segment, without_sums, write_log
 from support.mutations import ALONE, WITH_OTHERS, mutated
 
@@ -37,7 +40,7 @@ from orch.bus.verify import Verification
 CHUNKS = 20
 SPLICED = 5
 """Chunks of mutations by other files."""
-EACH = 4_000
+EACH = 4_000 if NIGHTLY else 1_000
 OPENED = 3
 """Every so many are opened by a new leader, too: that reads all of it three times, in the same way."""
 MOST_READS = 100
@@ -56,9 +59,13 @@ async def written(shape: str) -> Files:
 
     "older": with groups that have no sums.
     """
-    if shape == "older":
-        return {path: without_sums(data) for path, data in (await written("late")).items()}
     disk = Disk()
+    if shape == "older":  # each one before the next, which says where that one ends
+        for groups in ([2, 1, 3], [2, 1]):
+            log = await write_log(LOG, groups, files=disk, text=shape)
+            path = segment(LOG, log.epoch)
+            disk.put(path, without_sums(disk.get(path)))
+        return contents(disk)
     if shape == "relaxed":
         log = await open_log(LOG, disk, "relaxed")
         for k in range(4):
