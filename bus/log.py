@@ -156,7 +156,12 @@ class Log:
             self._must_work()
             if not self._synced:
                 await self._machine.offload(self._sync)
-            return Point(segment=self._path.name, seq=self.last_seq, length=self._length, crc=self._crc)
+            return self.end
+
+    @property
+    def end(self) -> Point:
+        """The place behind the last event that was committed; durable if `durability` is "always"."""
+        return Point(segment=self._path.name, seq=self.last_seq, length=self._length, crc=self._crc)
 
     def history(self, after: Point | None = None) -> Iterator[Event]:
         """Every event before this epoch, in order, or those behind a point that is `trusted`.

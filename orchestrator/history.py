@@ -72,11 +72,11 @@ def copied_log(path: str | Path) -> Path | None:
     return next((place for place in places if place.is_dir() and epochs(place, REAL)), None)
 
 
-def fold_quickly(directory: Path, at: int | None = None, *, files: Files = REAL) -> State:
-    """Fold a log. Nothing of it is garbage soon, so the collector need not look."""
-    state = State()
+def fold_quickly(directory: Path, at: int | None = None, *, state: State | None = None, files: Files = REAL) -> State:
+    """Fold a log, or what comes after `state`. Nothing of it is garbage soon, so the collector need not look."""
+    state = state or State()
     with _no_collector():
-        for batch in read_batches(directory, to_seq=at, files=files):
+        for batch in read_batches(directory, from_seq=state.seq + 1, to_seq=at, files=files):
             fold(batch, state)
             state.cool()
     return state

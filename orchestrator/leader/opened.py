@@ -20,6 +20,7 @@ from orch.leader.leader import Leader
 from orch.leader.opening import Lock
 from orch.leader.requests import Request, drop_request
 from orch.leader.settings import Settings
+from orch.leader.snapshots import Snapshots
 from orch.leader.summarizing import Summarizer
 from orch.leader.supply import Supply
 from orch.state.model import State
@@ -45,7 +46,7 @@ class Ended:
 
 
 class Opened:
-    """A run that this process leads. `summary`: is one kept beside the log?"""
+    """A run that this process leads. `summary`: is one kept beside the log, and snapshots?"""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Opened:
         self._published: Callable[[list[ev.Event]], Any] = lambda _: None
         self._cache = cache(self._warn) if cache is not None else None
         self._summary = Summarizer(log, state) if summary else None
+        self._snapshots = Snapshots(log, state, run) if summary else None
         self.leader = Leader(
             state, log, session, settings, publish=self._publish, recorded=self._recorded, calls=self._cache
         )
@@ -85,6 +87,8 @@ class Opened:
         self._published(events)
         if self._summary is not None:
             self._summary.committed()
+        if self._snapshots is not None:
+            self._snapshots.committed()
 
     @staticmethod
     def _recorded(request: Request) -> None:
@@ -99,6 +103,8 @@ class Opened:
                 tasks.start_soon(self._keep)
                 if self._summary is not None:
                     tasks.start_soon(self._summary.keep, self._machine.sleep)
+                if self._snapshots is not None:
+                    tasks.start_soon(self._snapshots.keep, self._machine.offload)
                 await self.leader.lead()
                 tasks.cancel_scope.cancel()
         finally:
@@ -125,6 +131,8 @@ class Opened:
                 await self._log.close()
                 if self._summary is not None:
                     self._summary.last()
+                if self._snapshots is not None:
+                    await self._machine.offload(self._snapshots.last)
         finally:
             if self._cache is not None:
                 await self._cache.close()

@@ -4,6 +4,7 @@
     bundles/DIGEST/…                              the workflow's code, frozen
     runs/RUN/log/000001.events.jsonl              the log, a segment an epoch
     runs/RUN/lock                                 held by the leader
+    runs/RUN/snapshot                             the state of a long run, as folded (`orch.leader.snapshots`)
     runs/RUN/summary.json                         the run in a few words (`orch.summaries`)
     runs/RUN/values/000/JOB.ATTEMPT.…             values and bodies too large for the log
     runs/RUN/files/000/JOB.ATTEMPT/N/NAME         files that attempts wrote

@@ -40,6 +40,7 @@ from orch.agent.tags import agent_name
 from orch.bus.files import REAL, RealFiles
 from orch.bus.machine import HERE
 from orch.cli.main import main
+from orch.leader import snapshots
 
 
 class Plan(msgspec.Struct, forbid_unknown_fields=True):
@@ -357,6 +358,7 @@ def install(plan: Plan) -> None:
     if plan.audit:
         kill_at_change(plan)
         return
+    snapshots.LONG = 16  # so that the next leader carries on from one, mostly
     if plan.host:
         move(plan)
     REAL.__class__ = Sabotaged  # the object is the default of functions everywhere
