@@ -1,12 +1,14 @@
 """Following a log from another process, or another host, as it grows.
 
 By looking again and again, since that works on every file system: often right after something came, ever less often
-when nothing does. Files are opened anew for each look, because on NFS only that shows what others have written.
+when nothing does, and at once where this host's kernel says that something was written. Files are opened anew for each
+look, because on NFS only that shows what others have written.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -18,9 +20,10 @@ from orch.bus.files import REAL, Files
 from orch.bus.reader import decoded, seek
 from orch.bus.scan import blocks
 from orch.bus.segment import Span, chain, epochs
+from orch.bus.watch import Watch
 
-SOON = 0.005
-"""Seconds until the next look after something came."""
+SOON = 0.01
+"""Seconds until the next look after something came. What is written meanwhile is read in one go."""
 
 LATE = 0.25
 """Seconds between looks when nothing has come for long."""
@@ -42,36 +45,98 @@ async def follow(
     from_seq: int = 1,
     *,
     until_ended: bool = False,
-    sleep: Sleep = anyio.sleep,
+    sleep: Sleep | None = None,
     files: Files = REAL,
 ) -> AsyncIterator[list[Event]]:
     """The events from `from_seq` on, in batches of whole groups, and then what comes, for ever.
 
     With `until_ended`: until the run has ended and its log was closed (or is not written to any more for some seconds).
+    `sleep` waits between looks, in place of a `Watch`.
+
     There may be no log yet. What this orch does not know comes as `Unknown`. Raises LogDamaged, LogTrouble.
 
     Limit: a group may be seen a moment before it is acknowledged. If at that moment the leader's host fails, or another
     leader takes over, the group may turn out to be void; it cannot be taken back, and what follows is then numbered
     like what came before: a `seq` that is not greater than the last one says so.
     """
-    follower = _Follower(directory, max(1, from_seq), files)
-    wait, idle, doubted = SOON, 0, False
-    while True:
+    pace = _Pace(_Follower(directory, max(1, from_seq), files), until_ended=until_ended)
+    with contextlib.ExitStack() as stack:
+        if sleep is None:
+            watch = Watch(directory, SOON)
+            stack.callback(watch.close)
+            sleep = watch.sleep
+        while True:
+            events = await anyio.to_thread.run_sync(pace.look)
+            if events:
+                yield events
+            if pace.over:
+                return
+            if not pace.more:
+                await sleep(pace.wait())
+
+
+def follow_here(
+    directory: Path, from_seq: int = 1, *, idle: Callable[[], bool] | None = None, files: Files = REAL
+) -> Iterator[list[Event]]:
+    """As `follow`, for who has nothing else to do: blocks, and costs a fraction.
+
+    `idle` is asked each time that all has been read: does that end it?
+    """
+    pace = _Pace(_Follower(directory, max(1, from_seq), files), until_ended=False)
+    watch = Watch(directory, SOON)
+    try:
+        while True:
+            events = pace.look()
+            if events:
+                yield events
+            if pace.more:
+                continue
+            if idle is not None and idle():
+                return
+            watch.wait(pace.wait())
+    finally:
+        watch.close()
+
+
+class _Pace:
+    """When to look, and when to stop. `over`: all of a run that has ended was read."""
+
+    def __init__(self, follower: _Follower, *, until_ended: bool) -> None:
+        self._follower = follower
+        self._until_ended = until_ended
+        self._wait = SOON
+        self._idle = 0
+        self._doubted = False
+
+    def look(self) -> list[Event]:
+        """What is new. Raises LogDamaged if that is damaged, seen twice."""
         try:
-            events = await anyio.to_thread.run_sync(follower.look)
-            doubted = False
+            events = self._follower.look()
+            self._doubted = False
         except LogDamaged:
-            if doubted:
+            if self._doubted:
                 raise
-            doubted, events = True, []  # a network file system may show a new length with old bytes for a moment
+            self._doubted, events = True, []  # a network file system may show a new length with old bytes for a moment
         if events:
-            wait, idle = SOON, 0
-            yield events
-        elif until_ended and follower.ended and (follower.closed or idle > _UNCLOSED) and not doubted:
-            return
-        else:
-            await sleep(wait)
-            wait, idle = min(LATE, wait * 2), idle + 1
+            self._wait, self._idle = SOON, 0
+        return events
+
+    @property
+    def more(self) -> bool:
+        """Was not all read that there is?"""
+        return self._follower.more
+
+    @property
+    def over(self) -> bool:
+        """Has the run ended, and was all of it read?"""
+        ended = self._until_ended and self._follower.ended and not self._doubted and not self.more
+        return ended and (self._follower.closed or self._idle > _UNCLOSED)
+
+    def wait(self) -> float:
+        """Seconds until the next look, since there is nothing new."""
+        wait = self._wait
+        self._wait, self._idle = min(LATE, wait * 2), self._idle + 1
+        return wait
 
 
 class _Follower:
@@ -79,11 +144,13 @@ class _Follower:
 
     `ended`   the run has ended, as far as we have read
     `closed`  the last event that we have read closed its segment
+    `more`    there is more to be read, or to be said, than the last look has given
     """
 
     def __init__(self, directory: Path, from_seq: int, files: Files) -> None:
         self.ended = False
         self.closed = False
+        self.more = False
         self._directory = directory
         self._from_seq = from_seq
         self._files = files
@@ -95,6 +162,7 @@ class _Follower:
     def look(self) -> list[Event]:
         """What is wanted of what there is now, some megabytes at most; empty if there is nothing new."""
         while True:
+            self.more = False
             if self._span is None and not self._locate():
                 return []
             assert self._span is not None
@@ -104,6 +172,7 @@ class _Follower:
                 self._take(found)
                 wanted = [event for event in found if event.seq >= self._from_seq]
                 if wanted or not found:
+                    self.more = bool(wanted) and (self.more or self._span.end is not None)
                     return wanted
 
     def _read(self, span: Span) -> list[Event]:
@@ -114,10 +183,12 @@ class _Follower:
                 events += decoded(span, block)
                 self._next = block.end, block.last + 1
                 if block.end - self._offset >= _AT_ONCE:
+                    self.more = True
                     break
         except LogDamaged:
             if not events:  # else what is good comes first, and the next look says so
                 raise
+            self.more = True
         return events
 
     def _take(self, events: list[Event]) -> None:

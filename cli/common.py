@@ -27,9 +27,14 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
+def is_alone() -> bool:
+    """Does this process do nothing but one command? Then the collector was switched off at its begin."""
+    return not gc.isenabled()
+
+
 def collect_again() -> None:
     """What follows takes its time, and may make garbage; what there is now stays."""
-    if not gc.isenabled():
+    if is_alone():
         gc.freeze()
         gc.enable()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 from orch.bus.codec import Unknown, type_name
 from orch.bus.events import Added, Closed, Ended, Event
 from orch.bus.reader import read
-from orch.cli.common import collect_again, find_log, say
+from orch.cli.common import collect_again, find_log, is_alone, say
 from orch.cli.eventline import event_json, event_line
 from orch.cli.parser import STORE, LogLevel, RunId, Store, application, command, natural
 from orch.cli.usage import UsageError, did_you_mean
@@ -67,6 +68,10 @@ def _check_types(types: str, directory: Path) -> None:
     if not any(fnmatch.fnmatchcase(type_name(event), types) for event in read(directory)):
         near = did_you_mean(types.strip("*"), known)
         raise UsageError(f"--type {types!r} matches no type of event{near}; the types are {', '.join(known)}")
+
+
+_GIVE_WAY = 19
+"""How nice a process is that follows: a hundred of them must not slow the leader that they watch."""
 
 
 class Printer:
@@ -141,38 +146,23 @@ class _WithJob(msgspec.Struct):
     job: int = 0
 
 
-class _Over(Exception):
-    """All has been seen, and the run is over."""
-
-
 def _follow(directory: Path, printer: Printer) -> None:
-    import anyio
-
-    collect_again()
-    anyio.run(follow_to_end, directory, printer)
-
-
-async def follow_to_end(directory: Path, printer: Printer) -> None:
     """Print what there is and what comes, until the run has ended, or was stopped."""
-    import anyio
+    from orch.bus.tail import follow_here
 
-    from orch.bus.tail import follow
-
+    if is_alone():
+        os.nice(_GIVE_WAY)
+    collect_again()
     last: list[Event] = []
 
-    async def nothing_new(seconds: float) -> None:
-        """Called when all that there is has been seen: only then does an end that was seen count."""
-        if last and is_over(last[0], directory):
-            raise _Over
-        await anyio.sleep(seconds)
+    def idle() -> bool:
+        """All that there is has been seen: only then does an end that was seen count."""
+        return bool(last) and is_over(last[0], directory)
 
-    try:
-        async for events in follow(directory, printer.first, sleep=nothing_new):
-            printer.print(events)
-            sys.stdout.flush()
-            last[:] = events[-1:]
-    except _Over:
-        return
+    for events in follow_here(directory, printer.first, idle=idle):
+        printer.print(events)
+        sys.stdout.flush()
+        last[:] = events[-1:]
 
 
 def is_over(last: Event, directory: Path) -> bool:
