@@ -7,6 +7,8 @@
 #   make lint    ruff: rules and format             make format  puts the format right
 #   make types   mypy, strict, over all code
 #   make bench   all benchmarks, as one table       make bench ARGS=--json
+#   make bench-peers  orch beside other engines, which are installed in PEERS=~/.cache/orch-bench-peers; ROUNDS=3
+#   make bench-scale  the leader with 10,000, 100,000 and 1,000,000 jobs; SIZES="10000 100000"
 #   make wheel   the wheel, in dist/
 #   make lock    pins the dependencies anew in requirements.lock
 #   make clean   removes what make has made; runs (.orch) stay
@@ -15,6 +17,9 @@ PYTHON ?= python3
 ARGS ?=
 TIME ?= 60
 SEED ?=
+PEERS ?=
+ROUNDS ?= 3
+SIZES ?= 10000 100000 1000000
 SEEDS ?=
 FIRST ?= 0
 JOBS ?= 2
@@ -30,7 +35,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 
-.PHONY: demo test simulate nightly lint format types bench wheel lock links clean
+.PHONY: demo test simulate nightly lint format types bench bench-peers bench-scale wheel lock links clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -67,6 +72,12 @@ types: $(READY) links
 
 bench: $(READY)
 	$(BIN)/python benchmarks $(ARGS)
+
+bench-peers: $(READY)
+	PYTHONPATH=benchmarks $(BIN)/python -m peers --rounds $(ROUNDS) $(if $(PEERS),--cache $(PEERS)) $(ARGS)
+
+bench-scale: $(READY)
+	$(BIN)/python benchmarks/scale.py $(ARGS) $(SIZES)
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
