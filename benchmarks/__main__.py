@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,26 @@ from report import Row, number, show
 HERE = Path(__file__).parent
 
 
+PATIENCE = 300
+"""Seconds that a script may take."""
+
+
+class Failed(Exception):
+    """A benchmark that came to no result; says which and how."""
+
+
 def results(script: Path) -> list[Row]:
-    """What `script --json` measures. Raises `SystemExit` where it fails."""
+    """What `script --json` measures. Raises `Failed`."""
     print(f"{script.stem} …", file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, str(script), "--json"], stdout=subprocess.PIPE, text=True, check=False)
+    began = time.monotonic()
+    command = [sys.executable, str(script), "--json"]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{script.stem} was not done after {PATIENCE} s") from None
     if done.returncode:
-        raise SystemExit(f"{script.stem} failed with exit code {done.returncode}")
+        raise Failed(f"{script.stem} failed with exit code {done.returncode}")
+    print(f"{script.stem}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     name = script.stem.removeprefix("bench_")
     return [row for line in done.stdout.splitlines() if line.strip() for row in rows_of(name, json.loads(line))]
 
@@ -60,8 +76,18 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print a JSON array of results")
     parser.add_argument("names", nargs="*", metavar="NAME", help="log, startup, local …")
     options = parser.parse_args()
-    rows = [row for script in chosen(options.names) for row in results(script)]
+    rows: list[Row] = []
+    failures: list[str] = []
+    for script in chosen(options.names):
+        try:
+            rows += results(script)
+        except Failed as failed:
+            failures.append(str(failed))
     print(json.dumps([dataclasses.asdict(row) for row in rows]) if options.json else show(rows))
+    load = os.getloadavg()[0]
+    print(f"load at the end: {load:.1f}, on {len(os.sched_getaffinity(0))} cores", file=sys.stderr)
+    if failures:
+        raise SystemExit("\n".join(failures))
 
 
 if __name__ == "__main__":

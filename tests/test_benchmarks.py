@@ -44,3 +44,4 @@ def test_all_become_one_table(tmp_path: Path) -> None:
     failed = subprocess.run([sys.executable, tmp_path], capture_output=True, text=True, check=False)
     assert failed.returncode == 1
     assert "bench_d failed with exit code 1" in failed.stderr
+    assert "1,234" in failed.stdout  # the others are shown all the same
