@@ -59,10 +59,11 @@ def about(session: Mapping[str, Any]) -> str:
     """Where and when."""
     machine = session["machine"]
     load = session["load"]
+    rounds = len({one["round"] for one in session["measured"]})
     busy = max(load) > machine["cores"] + 1
     return (
         f"Measured {session['date']} on {machine['processor']}, {machine['cores']} cores, {machine['memory']}, Linux"
-        f" {machine['kernel']}, Python {machine['python']}; {session['rounds']} rounds; load before each round and"
+        f" {machine['kernel']}, Python {machine['python']}; {rounds} rounds; load before each round and"
         f" at the end: {', '.join(f'{each:.1f}' for each in load)}."
         + (" **The machine was shared with other work: only ratios within a column mean something.**" if busy else "")
     )
