@@ -14,8 +14,8 @@ import sysconfig
 from types import ModuleType
 from typing import Any
 
-_FRESH = (0x80000000, 624)
-"""How the state of the Mersenne Twister begins, and where it stands, when it has got its seed from the system."""
+_FRESH = (0x80000000, 623)
+"""How the state of numpy's Mersenne Twister begins, and where it stands, when it has its seed from the system."""
 
 _MOVING = ("/proc/", "/sys/", "/dev/")
 
