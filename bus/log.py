@@ -29,6 +29,7 @@ and with it outcomes that were acknowledged; the log opens, cut back to the firs
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -78,6 +79,7 @@ class Log:
         self._handle: int | None = None
         self._length = 0
         self._crc = ""
+        self._ahead: dict[int, bytes] = {}  # lines that were read along with the last one that was fetched
         self._index = Index(1)
         self._next = 1
         self._group = 0
@@ -331,10 +333,15 @@ class Log:
             self._files.sync(self._handle)
 
     def _fetch(self, path: Path, index: Index, length: int, seq: int) -> Event:
+        line = self._ahead.get(seq)
+        if line is not None and line.startswith(b'{"seq":%d,' % seq):
+            with contextlib.suppress(BadLine):  # it is read again, and complained about
+                return CODEC.decode(line)
         with trouble("read", path), opened_file(path, self._files) as handle:
             found = line_of(self._files, handle, seq, index, length)
         if found is None:
             raise damaged(path, index.around(seq, length)[0].offset, f"event {seq} is missing")
+        self._ahead = dict(enumerate(found[2].split(b"\n")[:-1], seq + 1))
         try:
             return CODEC.decode(found[1])
         except BadLine as e:

@@ -83,8 +83,8 @@ def near(files: Files, handle: int, seq: int, index: Index, length: int, close: 
 
 def line_of(
     files: Files, handle: int, seq: int, index: Index, length: int, close: int = NEAR
-) -> tuple[int, bytes] | None:
-    """Offset and line (with its newline) of event `seq`; None if it is not where it should be."""
+) -> tuple[int, bytes, bytes] | None:
+    """Offset and line (with its newline) of event `seq`, and what was read behind it; None if it is not there."""
     place = near(files, handle, seq, index, length, close)
     data, newlines = b"", seq - place.seq + 1
     while len(lines := data.split(b"\n", newlines)) <= newlines:
@@ -96,7 +96,7 @@ def line_of(
     line = lines[-2] + b"\n"
     if not line.startswith(b'{"seq":%d,' % seq):
         return None
-    return place.offset + len(data) - len(lines[-1]) - len(line), line
+    return place.offset + len(data) - len(lines[-1]) - len(line), line, lines[-1]
 
 
 def group_start(files: Files, handle: int, seq: int, index: Index, length: int, close: int = NEAR) -> Place | None:

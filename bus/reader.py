@@ -104,7 +104,7 @@ def point_behind(directory: Path, seq: int, files: Files = REAL) -> Point | None
             length = span.end.length if span.end else files.size(handle)
             found = line_of(files, handle, seq, Index(span.first), length)
         if found is not None and ends_group(found[1][:-1]):
-            offset, line = found
+            offset, line, _ = found
             return Point(span.path.name, seq, offset + len(line), line[-11:-3].decode("ascii", "replace"))
     return None
 
