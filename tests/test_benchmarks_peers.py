@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import environments, supervise
+from peers import supervise
 from peers.__main__ import BEGIN, END, publish, wanted
 from peers.environments import Environment, Missing, environment_of
 from peers.figures import Figure, Twice, cell
@@ -94,8 +94,8 @@ def test_a_peer_that_cannot_be_installed_says_why(tmp_path: Path, monkeypatch: p
     def refuse(*_given: Any, **_options: Any) -> None:
         raise subprocess.CalledProcessError(1, "pip", stderr="much\nERROR: no such package\n")
 
-    monkeypatch.setattr(environments.subprocess, "run", refuse)
-    monkeypatch.setattr(environments.venv, "create", lambda *_given, **_options: None)
+    monkeypatch.setattr("subprocess.run", refuse)
+    monkeypatch.setattr("venv.create", lambda *_given, **_options: None)
     with pytest.raises(Missing, match="ERROR: no such package"):
         environment_of(PEER, tmp_path)
 

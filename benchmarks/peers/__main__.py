@@ -68,7 +68,7 @@ def measure(peers: Sequence[Peer], options: argparse.Namespace, out: Path) -> di
         for peer in peers:
             if peer.title in places:
                 session["measured"] += one_round(peer, places[peer.title], number, options, out)
-        (out / "peers.json").write_text(json.dumps(session, indent=1))
+                (out / "peers.json").write_text(json.dumps(session, indent=1))  # whoever loses patience has something
     session["load"].append(os.getloadavg()[0])
     return session
 

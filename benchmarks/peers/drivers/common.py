@@ -126,6 +126,8 @@ def killed(lives: Lives) -> Workload:
         before = _count(lines)
         for command in others:
             subprocess.run(command, cwd=place, stdout=sys.stderr, check=True, timeout=PATIENCE)
+        if _count(lines) < size:
+            raise RuntimeError(f"{size - _count(lines)} jobs have not run at all")
         return {"before": before, "twice": _count(lines) - size}
 
     return workload
