@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import os
 import sys
 from collections.abc import Iterator, Sequence
 
 from orch.cli.common import guarded, prepare_streams
 from orch.cli.usage import UsageError, did_you_mean
-from orch.planner_process import start_early
 
 COMMANDS = {
     "run": ("orch.cli.run", "run a workflow"),
@@ -61,8 +59,10 @@ def no_collector(*, only_if: bool) -> Iterator[None]:
 
 def dispatch(arguments: Sequence[str], *, alone: bool = False) -> int:
     """Hand over to the command that is named first. `alone`: this process does nothing else."""
-    if alone and _wants_planner(arguments):
-        start_early()  # its interpreter gets ready while this one imports what the command line needs, and the rest
+    if alone and arguments[:1] == ["run"]:
+        from orch.cli.early import begin_early
+
+        begin_early(arguments)  # others get ready while this process imports what the command line needs, and the rest
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
         return 0
@@ -80,13 +80,6 @@ def dispatch(arguments: Sequence[str], *, alone: bool = False) -> int:
     if name == "log":
         name, rest = module.choose(rest)
     return call(module.app, name, rest)
-
-
-def _wants_planner(arguments: Sequence[str]) -> bool:
-    """Is this going to be a run, by a first look? If that is wrong, the planner sees its stdin end, and leaves."""
-    if arguments[:1] != ["run"] or "--in-process" in arguments:
-        return False
-    return any((token.startswith("-m") or (token.endswith(".py") and os.path.isfile(token))) for token in arguments[1:])
 
 
 def overview() -> str:

@@ -94,10 +94,13 @@ def _run(
     start: dict[str, Any],
     face: dict[str, Any],
 ) -> int:
+    from orch.agent.forerunner import drop_early
     from orch.cli.lead import Face, lead
     from orch.errors import UserError
     from orch.store.locator import open_store
 
+    if given.get("adapter", "local") != "local":
+        drop_early()
     store = open_store(locator)
 
     async def begin(orchestrator: Orchestrator) -> Run:

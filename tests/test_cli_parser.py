@@ -14,7 +14,8 @@ import pytest
 import typer
 from support.command import tagged
 
-from orch.cli.main import COMMANDS, _wants_planner, main
+from orch.cli.early import wants_planner
+from orch.cli.main import COMMANDS, main
 from orch.cli.parser import STORE, Command, Store, application, call, command, natural, words
 from orch.cli.settings import environment, pairs
 from orch.cli.usage import UsageError
@@ -163,7 +164,7 @@ def test_a_planner_is_started_early_if_it_looks_like_a_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wf.py").touch()
-    assert _wants_planner(arguments.split()) is wanted
+    assert wants_planner(arguments.split()) is wanted
 
 
 def test_a_planner_that_nobody_wants_leaves_without_a_word(tmp_path: Path) -> None:

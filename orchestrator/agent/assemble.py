@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orch.agent.admission import Admission
+from orch.agent.ahead import Ahead
 from orch.agent.core import Agent
 from orch.agent.epilogues import Epilogues
 from orch.agent.execution import Execution
@@ -37,7 +38,9 @@ from orch.store.file import FileStore
 JOURNAL = "journal"
 
 
-def assemble(store: str, runtime: str, listening: socket.socket, linger: float) -> tuple[Agent, Callable[[], None]]:
+def assemble(
+    store: str, runtime: str, listening: socket.socket, linger: float, ahead: Ahead | None = None
+) -> tuple[Agent, Callable[[], None]]:
     """An agent that lives in a runtime directory, and what makes it serve until there is no reason to.
 
     Raises `OSError` if it cannot live there.
@@ -48,6 +51,7 @@ def assemble(store: str, runtime: str, listening: socket.socket, linger: float) 
     rooms = Rooms(store, host)
     rooms.room(runtime)
     execution = _execution(loop, rooms, store, runtime, name, host)
+    execution.templates.ahead = ahead
     parts = Parts(
         host=host,
         pid=os.getpid(),

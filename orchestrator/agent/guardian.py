@@ -6,6 +6,7 @@ their own or not, with a mark or without. It is a fork of the agent's process fr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -14,16 +15,24 @@ from orch.agent.linux import adopt_orphans
 from orch.agent.processes import kill_child, own_children
 
 
-def guarded(serve: Callable[[], int]) -> int:
-    """Run `serve` in a child, and end whatever it leaves. The exit code."""
+def guarded(serve: Callable[[Callable[[bytes], None]], int]) -> int:
+    """Run `serve` in a child, and end whatever it leaves. The exit code.
+
+    `serve` gets a function by which it says what its log is: that is where this process's output goes then.
+    """
     adopt_orphans()
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    hear, say = os.pipe()
     pid = os.fork()
     if pid == 0:
-        return serve()
+        os.close(hear)
+        return serve(lambda log: _say(say, log))
     signal.signal(signal.SIGTERM, lambda *_: _pass_on(pid))
-    _let_go_of_everything()
+    os.close(say)
+    with contextlib.suppress(OSError):  # the agent has opened it, and says so if that fails
+        write_to(os.fsdecode(os.read(hear, 65536)))
+    let_go_of_everything()
     code = 1
     while True:
         try:
@@ -35,11 +44,25 @@ def guarded(serve: Callable[[], int]) -> int:
             _end_the_rest()
 
 
+def _say(descriptor: int, text: bytes) -> None:
+    os.write(descriptor, text)
+    os.close(descriptor)
+
+
+def write_to(path: str, to: tuple[int, ...] = (1, 2)) -> None:
+    """Have what is written to these descriptors appended to a file; empty: to none. Raises `OSError`."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT if path else os.O_RDWR
+    opened = os.open(path or os.devnull, flags | os.O_CLOEXEC, 0o600)
+    for descriptor in to:
+        os.dup2(opened, descriptor)
+    os.close(opened)
+
+
 def _pass_on(pid: int) -> None:
     os.kill(pid, signal.SIGTERM)
 
 
-def _let_go_of_everything() -> None:
+def let_go_of_everything() -> None:
     """Close all descriptors but the first three: a lock or a pipe must not live on here."""
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 
-from orch.agent import paths
+from orch.agent import forerunner, paths
+from orch.agent.forerunner import LOG, READY
 from orch.errors import AdapterError
 from orch.store.private import open_private
-
-LOG = "agent.log"
-READY = b"ready\n"
-"""What an agent says to its starter once it listens; anything else is why it does not."""
 
 LONGEST_LOG = 256 * 1024
 
@@ -27,6 +22,7 @@ def reach(store: str, runtime: str) -> socket.socket:
     try:
         found = _find(store)
         if found is not None:
+            forerunner.drop_early()
             return found
         held = paths.lock(os.path.join(paths.agent_directory(store), "start.lock"))
         try:  # of two that start at once, the second finds the first one's agent
@@ -50,26 +46,12 @@ def _find(store: str) -> socket.socket | None:
 
 def _start(store: str, runtime: str) -> None:
     """Start an agent, and wait until it listens."""
-    reading, writing = os.pipe()
-    with open(reading, "rb") as ready:
-        try:
-            with open(_log(store), "ab", opener=open_private) as log:
-                subprocess.run(  # ends as soon as it has forked the guardian
-                    [sys.executable, "-P", "-m", "orch.agent", store, runtime, str(writing)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd="/",
-                    pass_fds=[writing],
-                    start_new_session=True,
-                    check=False,
-                )
-        finally:
-            os.close(writing)
-        said = ready.read()
-        if said != READY:
-            why = f": {said.decode('utf-8', 'replace')}" if said else _last_words(store)
-            raise AgentDiedError(f"the agent could not be started{why}")
+    log = _log(store)
+    os.close(open_private(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND))  # what is wrong with it is found out here
+    said = forerunner.take(store).start(runtime, log)
+    if said != READY:
+        why = f": {said.decode('utf-8', 'replace')}" if said else _last_words(store)
+        raise AgentDiedError(f"the agent could not be started{why}")
 
 
 def _log(store: str) -> str:
