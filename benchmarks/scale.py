@@ -76,23 +76,24 @@ async def lead(store: Path, jobs: int, adapter: NullAdapter) -> dict[str, float]
 
 async def carry_on(store: Path) -> dict[str, float]:
     """Seconds until the run can go on, and until it has ended; what there is to do then is little."""
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     async with Orchestrator(store, NullAdapter(succeed, PLACES)) as orchestrator:
         run = await orchestrator.resume("run")
-        ready = time.perf_counter() - began
+        ready, spent = time.perf_counter() - began, time.process_time() - cpu
         await run.wait()
         run.check_outcome()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"ready": ready, "wall": time.perf_counter() - began, "peak": peak}
+    return {"ready": ready, "cpu": spent, "wall": time.perf_counter() - began, "peak": peak}
 
 
 def replay(store: Path) -> dict[str, float]:
     """Seconds, events and bytes of the log."""
     log = log_directory(store, "run")
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     state = replay_state(log)
     return {
         "wall": time.perf_counter() - began,
+        "cpu": time.process_time() - cpu,
         "events": state.seq,
         "bytes": sum(f.stat().st_size for f in log.iterdir()),
     }
@@ -136,12 +137,13 @@ def measure(size: int) -> Iterator[Row]:
         yield Row(f"{label}: peak memory of the leader", led["peak"] / 2**20, "MiB", "<= 500")
         replayed = in_process("replay", place / "whole", size)
         yield Row(f"{label}: log", replayed["bytes"] / size, "bytes/job", "<= 1000")
-        rate = replayed["events"] / replayed["wall"]
-        yield Row(f"{label}: replay", replayed["wall"], "s", "", f"{rate:,.0f} events/s; goal 500,000")
+        rate = replayed["events"] / replayed["cpu"]
+        yield Row(f"{label}: replay", rate, "events/s", ">= 500000", f"of CPU time; took {replayed['wall']:.2f} s")
     with scratch() as place:
         in_process("stuck", place / "killed", size)
         resumed = in_process("resume", place / "killed", size)
-        yield Row(f"{label}: restart after SIGKILL", resumed["ready"], "s", "<= 5", "until it leads")
+        note = f"until it leads; {resumed['cpu']:.2f} s of CPU time"
+        yield Row(f"{label}: restart after SIGKILL", resumed["ready"], "s", "<= 5", note)
         yield Row(
             f"{label}: … to the end of the run", resumed["wall"], "s", "", f"{min(LEFT, size - 1):,} jobs were left"
         )
