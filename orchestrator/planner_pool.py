@@ -52,6 +52,11 @@ class Planners:
         self._warm: dict[Key, Warm] = {}
         self._alone: set[Key] = set()  # those of which no fork is as good as a new process
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return self._limit.statistics().tasks_waiting
+
     @contextlib.asynccontextmanager
     async def open(
         self, bundle: str | os.PathLike[str], environment: Mapping[str, str], cwd: str, *, here: bool = False

@@ -282,27 +282,27 @@ async def test_cancelling_ends_an_import(desk: Desk) -> None:
 
 
 async def test_many_at_once_share_one_and_take_turns(desk: Desk) -> None:
-    """Each waits until there are `AT_ONCE`, and none sees more than that."""
     text = flow(
-        "mine = f'here/{os.getpid()}'",
-        "open(mine, 'w').close()",
-        f"while len(os.listdir('here')) < {AT_ONCE} and not os.path.exists('enough'): os.sched_yield()",
-        "open('enough', 'w').close()",
-        "seen = len(os.listdir('here'))",
-        "os.unlink(mine)",
-        "return IMPORTED, seen",
+        "open(f'here/{os.getpid()}', 'w').close()",
+        "while not os.path.exists('go'): os.sched_yield()",
+        "return IMPORTED",
     )
-    (desk.root / "here").mkdir()
-    found: list[tuple[int, int]] = []
+    here = desk.root / "here"
+    here.mkdir()
+    found: list[int] = []
 
     async def one() -> None:
         found.append(await desk.plan(text))
 
     async with anyio.create_task_group() as tasks:
-        for _ in range(3 * AT_ONCE):
+        for _ in range(2 * AT_ONCE):
             tasks.start_soon(one)
-    assert len({imported for imported, _ in found}) == 1
-    assert max(seen for _, seen in found) == AT_ONCE
+        with anyio.fail_after(LONG):
+            while len(os.listdir(here)) < AT_ONCE or desk.planners.waiting < AT_ONCE:
+                await anyio.sleep(0.01)
+        (desk.root / "go").touch()
+    assert len(set(found)) == 1
+    assert len(os.listdir(here)) == 2 * AT_ONCE
 
 
 async def test_few_stay(desk: Desk) -> None:
