@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from orch.adapters.contract import IN_PROCESS, Capacity, Finished, Queued, RunInfo, Started, Unknown, Update
-from orch.agent.outcomes import utc_now
 from orch.agent.paths import agent_directory, host_name, runtime_directory
 from orch.agent.totals import host_totals
 from orch.attempt import Attempt, Note, Outcome, Place, Reason
+from orch.bus.identity import utc_now
 from orch.work.spares import KEPT
 
 if TYPE_CHECKING:

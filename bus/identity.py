@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import getpass
 import os
 import socket
 import time
@@ -47,6 +46,8 @@ def _boot_id() -> str:
 
 
 def _user() -> str:
+    import getpass  # not at the top: agents only want the time
+
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # no such user in the password database, as in some containers

@@ -58,6 +58,26 @@ async def test_a_command_in_a_directory_below_with_stdin_and_environment(view: V
     assert outcome.stdout.data.decode() == "müll eimer\ngröße\nein Wért\nmit Zeile\n"
 
 
+async def test_a_program_that_has_gone_is_looked_for_elsewhere(view: View, tmp_path: Path) -> None:
+    """Where a program is, is remembered."""
+    places = [tmp_path / name for name in ("first", "second")]
+    for place in places:
+        place.mkdir()
+        (place / "where").write_text(f"#!/bin/sh\necho {place.name}\n")
+        (place / "where").chmod(0o755)
+    path = ":".join(map(str, places))
+
+    async def found() -> Outcome:
+        return await view.run_one(view.command("where", spec={"env": {"PATH": path}}))
+
+    said = [(await found()).stdout.data for _ in range(2)]
+    (places[0] / "where").unlink()
+    said.append((await found()).stdout.data)
+    assert said == [b"first\n", b"first\n", b"second\n"]
+    (places[1] / "where").unlink()
+    assert (await found()).exit_code == 127
+
+
 async def test_arguments_arrive_as_they_are(view: View) -> None:
     outcome = await view.run_one(view.command("printf", r"%s\n", "a b", "", "*", "ü\n$HOME"))
     assert outcome.stdout.data.decode() == "a b\n\n*\nü\n$HOME\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -18,7 +19,7 @@ from orch.store.private import make_private
 
 _spec = msgspec.json.Decoder(CommandSpec).decode
 _DEFAULTS = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD]
-_NULL = "/dev/null"
+_NOTHING = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
 
 
 class CannotStart(Exception):
@@ -46,24 +47,12 @@ class Commands:
         given = {**environment, **spec.env, **attempt.env, "TMPDIR": scratch, NAME: tag_of(self._agent, attempt.key)}
         directory = _enter(scratch, spec.cwd)
         try:
-            program = self._program(spec.argv[0], given.get("PATH", os.defpath))
-            stdin = _memory_file(spec.stdin) if spec.stdin else os.open(_NULL, os.O_RDONLY | os.O_CLOEXEC)
+            stdin = _memory_file(spec.stdin) if spec.stdin else -1
             try:
-                return os.posix_spawn(
-                    program,
-                    spec.argv,
-                    given,
-                    file_actions=[
-                        (os.POSIX_SPAWN_DUP2, stdin, 0),
-                        (os.POSIX_SPAWN_DUP2, capture.out.file, 1),
-                        (os.POSIX_SPAWN_DUP2, capture.err.file, 2),
-                    ],
-                    setsid=True,
-                    setsigmask=[],
-                    setsigdef=_DEFAULTS,
-                )
+                return self._begin(spec.argv, given, stdin, capture)
             finally:
-                os.close(stdin)
+                if stdin >= 0:
+                    os.close(stdin)
         except OSError as error:
             raise _explained(spec.argv[0], directory, error) from error
         except ValueError as error:  # a NUL in an argument, an empty one …
@@ -71,18 +60,40 @@ class Commands:
         finally:
             os.chdir("/")
 
+    def _begin(self, argv: list[str], given: dict[str, str], stdin: int, capture: Capture) -> int:
+        path = given.get("PATH", os.defpath)
+        found = self._found.get((argv[0], path))
+        if found is not None:
+            with contextlib.suppress(OSError):  # then it is looked for once more
+                return _spawn(found, argv, given, stdin, capture)
+        return _spawn(self._program(argv[0], path), argv, given, stdin, capture)
+
     def _program(self, name: str, path: str) -> str:
         """Where the program is, as the shell would find it."""
         if "/" in name:
             return name
-        found = self._found.get((name, path))
-        if found is None or not os.access(found, os.X_OK):
-            found = shutil.which(name, path=path)
-            if found is None:
-                raise CannotStart(f"{name}: no such program in PATH ({path.count(os.pathsep) + 1} directories)", 127)
-            if os.path.isabs(found):
-                self._found[name, path] = found
+        found = shutil.which(name, path=path)
+        if found is None:
+            raise CannotStart(f"{name}: no such program in PATH ({path.count(os.pathsep) + 1} directories)", 127)
+        if os.path.isabs(found):
+            self._found[name, path] = found
         return found
+
+
+def _spawn(program: str, argv: list[str], given: dict[str, str], stdin: int, capture: Capture) -> int:
+    return os.posix_spawn(
+        program,
+        argv,
+        given,
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, stdin, 0) if stdin >= 0 else _NOTHING,
+            (os.POSIX_SPAWN_DUP2, capture.out.file, 1),
+            (os.POSIX_SPAWN_DUP2, capture.err.file, 2),
+        ],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=_DEFAULTS,
+    )
 
 
 def _enter(scratch: str, below: str) -> str:

@@ -320,7 +320,7 @@ class Agent:
             return protocol.Answer(message.number)
         out, err = b"", b""
         capture = getattr(task.place, "capture", None) if task.attempt.form == "pool" else task.capture
-        if capture is not None and task.phase in {Phase.RUNNING, Phase.ENDING}:
+        if capture is not None and task.phase in (Phase.RUNNING, Phase.ENDING):
             out, err = capture.read()
         elif task.outcome is not None:
             out, err = task.outcome.stdout.data, task.outcome.stderr.data
@@ -446,7 +446,7 @@ class Agent:
         for run, keys in self._fresh.items():
             for key in keys:
                 task = run.tasks.get(key)
-                if task is not None and task.phase in {Phase.LINKED, Phase.QUEUED, Phase.HANDED}:
+                if task is not None and task.phase in (Phase.LINKED, Phase.QUEUED, Phase.HANDED):
                     self._tell(run, Queued(key, key))
         self._fresh.clear()
 

@@ -18,7 +18,7 @@ from orch.agent.commands import CannotStart, Commands
 from orch.agent.epilogues import Epilogues
 from orch.agent.loop import Loop
 from orch.agent.model import Phase, Task, template_key
-from orch.agent.outcomes import CHAOS, add_usage, conclude, of_program, utc_now, verdict_of_fork, verdict_of_status
+from orch.agent.outcomes import CHAOS, add_usage, conclude, of_program, verdict_of_fork, verdict_of_status
 from orch.agent.patience import PATIENCE
 from orch.agent.ports import Listener
 from orch.agent.rooms import Rooms
@@ -27,6 +27,7 @@ from orch.agent.templates import Templates, Worker
 from orch.agent.workers import Hired, Workers
 from orch.attempt import Note, Outcome, Reason
 from orch.bus.events import Usage
+from orch.bus.identity import utc_now
 from orch.errors import StoreError
 from orch.store.file import FileStore
 from orch.work import spares
@@ -147,7 +148,7 @@ class Execution:
 
     def stop(self, task: Task, reason: Reason, why: str) -> None:
         """End an attempt, for this reason, wherever it stands."""
-        if task.phase in {Phase.ENDING, Phase.ENDED} or task.kill is not None:
+        if task.phase in (Phase.ENDING, Phase.ENDED) or task.kill is not None:
             return
         task.kill, task.why = reason, why
         if task.phase is Phase.QUEUED:
@@ -171,7 +172,7 @@ class Execution:
             self._loop.after(PATIENCE, lambda: self._lose_patience(task))
 
     def _lose_patience(self, task: Task) -> None:
-        if task.phase in {Phase.QUEUED, Phase.HANDED}:
+        if task.phase in (Phase.QUEUED, Phase.HANDED):
             self._loop.after(PATIENCE, lambda: self._lose_patience(task))
         else:
             self.stop(task, Reason.FAILED, f"it was told to stop, and has not stopped in {PATIENCE:g} s")
@@ -377,7 +378,7 @@ class Execution:
         """
         stray = self._strays.get(pid)
         if stray is None:
-            suspects = {task.key for task in self.tasks.values() if task.phase in {Phase.RUNNING, Phase.ENDING}}
+            suspects = {task.key for task in self.tasks.values() if task.phase in (Phase.RUNNING, Phase.ENDING)}
             stray = self._strays[pid] = Stray(suspects)
         over = stray.suspects & self._ending.keys()
         if stray.looks < LOOKS and processes.has_no_environment(pid):
@@ -437,7 +438,7 @@ class Execution:
     @property
     def running(self) -> list[Task]:
         """Attempts that run, or end."""
-        return [task for task in self.tasks.values() if task.phase in {Phase.RUNNING, Phase.ENDING}]
+        return [task for task in self.tasks.values() if task.phase in (Phase.RUNNING, Phase.ENDING)]
 
     @property
     def idle(self) -> bool:

@@ -26,7 +26,7 @@ UNUSED = Usage()
 
 
 class Phase(enum.Enum):
-    """Where an attempt stands."""
+    """Where an attempt stands. In tuples, not in sets: the hash of an enum's member is computed in Python."""
 
     LINKED = 0  # waits for the one in whose place it is to run
     QUEUED = 1  # waits for resources
@@ -47,9 +47,12 @@ class Shape:
     accelerators: tuple[Accelerator, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """Attempts in one line are let in one after another. `walltime`: seconds that each lasts at most; 0: not known."""
+    """Attempts in one line are let in one after another. `walltime`: seconds that each lasts at most; 0: not known.
+
+    Made by `Run.line`, once for all that are alike.
+    """
 
     shape: Shape
     priority: int = 0
@@ -60,6 +63,7 @@ class Line:
 class Task:
     """One attempt in the agent's hands. Times are monotonic seconds.
 
+    `line`     where it waits for resources
     `place`    the template, or the warm worker, that it runs in
     `devices`  the accelerators that are reserved for it
     `linked`   another one runs in its place afterwards
@@ -74,6 +78,8 @@ class Task:
     attempt: Attempt
     run: Run
     shape: Shape
+    key: str = dataclasses.field(init=False)
+    line: Line = dataclasses.field(init=False)
     phase: Phase = Phase.QUEUED
     queued_at: float = 0.0
     started_at: float = 0.0
@@ -103,15 +109,9 @@ class Task:
     unwanted: bool = False  # nobody will ask for its outcome
     heard: Connection | None = None  # the last that was told of its end
 
-    @property
-    def key(self) -> str:
-        """The attempt's key."""
-        return self.attempt.key
-
-    @property
-    def line(self) -> Line:
-        """Where it waits for resources."""
-        return Line(self.shape, self.attempt.priority, self.attempt.resources.walltime)
+    def __post_init__(self) -> None:
+        self.key = self.attempt.key
+        self.line = self.run.line(self.shape, self.attempt.priority, self.attempt.resources.walltime)
 
     @property
     def live(self) -> bool:
@@ -138,6 +138,14 @@ class Run:
     kept: dict[str, Outcome] = dataclasses.field(default_factory=dict)  # outcomes from an earlier agent's journal
 
     template: str = ""  # the part of a template's key that the leader's environment decides
+    lines: dict[tuple[Shape, int, float], Line] = dataclasses.field(default_factory=dict)
+
+    def line(self, shape: Shape, priority: int, walltime: float) -> Line:
+        """The line for attempts like this."""
+        found = self.lines.get((shape, priority, walltime))
+        if found is None:
+            found = self.lines[shape, priority, walltime] = Line(shape, priority, walltime)
+        return found
 
     @property
     def space(self) -> Room:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import resource
 import signal
@@ -12,6 +11,7 @@ import msgspec
 from orch.agent.model import Task
 from orch.attempt import Outcome, Reason
 from orch.bus.events import EMPTY, Blob, Usage
+from orch.bus.identity import utc_now
 from orch.errors import StoreError
 from orch.store import layout
 from orch.store.blobs import blob_bytes, make_blob
@@ -25,11 +25,6 @@ MOST_FILES = 20_000
 _VALUE = command_value(0, b"", b"")
 _QUIET = Blob(data=_VALUE, size=len(_VALUE))
 """The value of a command that has printed nothing."""
-
-
-def utc_now() -> str:
-    """The time as it stands in events."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 CHAOS = "killed on purpose: --chaos"

@@ -25,9 +25,10 @@ import msgspec
 
 from orch.agent.captures import Capture, Captures, Stream
 from orch.agent.commands import CannotStart, Commands
-from orch.agent.outcomes import utc_now, verdict_of_status
+from orch.agent.outcomes import verdict_of_status
 from orch.attempt import Attempt, Note, Outcome, Place, Reason
 from orch.bus.events import Blob, Usage
+from orch.bus.identity import utc_now
 from orch.environment import inherited
 from orch.errors import OrchError, StoreError
 from orch.store import layout
