@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import anyio
-import anyio.to_thread
 
 from orch.bus.files import REAL, Files
+from orch.bus.hands import hands
 from orch.bus.identity import Identity, utc_now, whoami
 
 Result = TypeVar("Result")
@@ -28,8 +28,8 @@ class Offload(Protocol):
 
 
 async def in_thread(function: Callable[..., Result], *args: Any) -> Result:
-    """In a thread of its own kind: a hundred slow disks do not use up the threads that the loop has for all."""
-    return await anyio.to_thread.run_sync(function, *args, limiter=anyio.CapacityLimiter(1))
+    """In a thread of its own kind: slow disks do not use up the threads that the loop has for all."""
+    return await hands().run(function, *args)
 
 
 @dataclasses.dataclass(frozen=True)
