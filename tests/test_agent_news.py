@@ -7,11 +7,12 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from orch.adapters.contract import Queued
+from orch.adapters.contract import Finished, Queued, Started, Unknown
 from orch.agent import protocol
 from orch.agent.connections import Connection
 from orch.agent.model import Run
-from orch.agent.news import ENOUGH, HOLD, News
+from orch.agent.news import ENOUGH, HOLD, News, presses
+from orch.attempt import Note, Outcome, Reason
 
 
 class Timers:
@@ -82,7 +83,7 @@ def leader(waiting: int) -> tuple[Told, Connection]:
 def test_a_leader_hears_at_once_where_little_waits(timers: Timers, news: News) -> None:
     told, connection = leader(ENOUGH - 1)
     for key in ("a", "b"):
-        connection.updates.append(Queued(key))
+        connection.tell([Queued(key)], pressing=True)
         news.tell([connection])
     assert told.keys == [["a"], ["b"]]
     assert not timers.set
@@ -91,19 +92,35 @@ def test_a_leader_hears_at_once_where_little_waits(timers: Timers, news: News) -
 def test_where_enough_waits_it_hears_of_what_happens_within_milliseconds_together(timers: Timers, news: News) -> None:
     told, connection = leader(ENOUGH)
     for key in ("a", "b"):
-        connection.updates.append(Queued(key))
+        connection.tell([Queued(key)], pressing=True)
         news.tell([connection])
     assert [seconds for seconds, _ in timers.set] == [HOLD]
     timers.fire()
     assert not told.keys  # not before the journal has it
     news.tell([connection])
     assert told.keys == [["a", "b"]]
-    connection.updates.append(Queued("c"))
+    connection.tell([Queued("c")], pressing=True)
     news.tell([connection])
     assert len(timers.set) == 1
     connection.run = Run("run", waiting=0)
     news.tell([connection])
     assert told.keys == [["a", "b"], ["c"]]
+
+
+def test_what_leaves_nothing_to_do_waits_for_what_does(timers: Timers, news: News) -> None:
+    told, connection = leader(0)
+    for key, pressing in (("a", False), ("b", False), ("c", True), ("d", False)):
+        connection.tell([Queued(key)], pressing=pressing)
+        news.tell([connection])
+    assert told.keys == [["a", "b", "c"]]
+    timers.fire()
+    news.tell([connection])
+    assert told.keys == [["a", "b", "c"], ["d"]]
+
+
+def test_what_presses() -> None:
+    assert [presses(each) for each in (Queued("a"), Started("a", "here", 1, ""), Note("a", "log"))] == [False] * 3
+    assert all(presses(each) for each in (Finished("a", Outcome("a", Reason.FAILED)), Unknown("a"), Note("a", "up")))
 
 
 def test_nothing_is_set_where_there_is_nothing_to_tell(timers: Timers, news: News) -> None:

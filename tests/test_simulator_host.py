@@ -129,7 +129,7 @@ class Leader:
                 await session.submit([self.attempts[update.key]])
             elif not update.ask:
                 self.ask += 1
-                await session.find([key for key in self.attempts if key not in self.outcomes], self.ask)
+                await session.find(list(self.attempts), self.ask)  # what it does not name is forgotten
 
     def do(self, what: Callable[[LocalSession], Coroutine[Any, Any, Any]]) -> None:
         """Have it ask for something."""

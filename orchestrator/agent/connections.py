@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from orch.adapters.contract import Update
@@ -40,6 +41,7 @@ class Connection:
 
     `still`: how many updates the leader had had when it said that its run stands still; -1: it does not
     `gives_way`: it was told to give way
+    `pressing`: among the updates is one after which it may have something to do
     """
 
     def __init__(self, stream: Stream, service: Service) -> None:
@@ -50,6 +52,7 @@ class Connection:
         self._open = True
         self.run: Run | None = None
         self.updates: list[Update] = []
+        self.pressing = False
         self.still = -1
         self.gives_way = False
         self._sent = 0
@@ -64,8 +67,14 @@ class Connection:
         if self._open:
             self._stream.send(protocol.frame(message))
 
+    def tell(self, updates: Iterable[Update], *, pressing: bool) -> None:
+        """Have these sent with the next `flush_updates`."""
+        self.updates.extend(updates)
+        self.pressing |= pressing
+
     def flush_updates(self) -> None:
         """Send the updates that have gathered."""
+        self.pressing = False
         if self.updates:
             items, self.updates = self.updates, []
             self._sent += len(items)

@@ -18,7 +18,7 @@ from orch.agent.connections import Connection, Stream
 from orch.agent.devices import counted
 from orch.agent.journal import Accepted, Acknowledged, Begun, Ended
 from orch.agent.model import Phase, Run, Shape, Task, template_key
-from orch.agent.news import News
+from orch.agent.news import News, presses
 from orch.agent.ports import Parts, Timer
 from orch.agent.rooms import Room
 from orch.agent.standstill import Standstill
@@ -346,7 +346,7 @@ class Agent:
         self._parts.running()
         if task.attempt.form != "pool":
             self._journal.stage(Begun(task.key, task.pid, self._parts.boottime()))
-        self._tell_in_order(task, self._started(task))
+        self._tell_in_order(task, self._started(task), pressing=False)
 
     def _started(self, task: Task) -> Started:
         return Started(task.key, self._parts.host, task.pid, task.since, str(task.pid))
@@ -364,7 +364,8 @@ class Agent:
         if task.unwanted:
             self._acknowledge(run, [task.key])
         else:
-            self._tell_in_order(task, Finished(task.key, outcome))
+            goes_on = self._chains.has(task.key) and passes_on(outcome)  # then its place is not the leader's to fill
+            self._tell_in_order(task, Finished(task.key, outcome), pressing=not goes_on)
             task.heard = run.connection
         self._go_on(task, outcome)
         if run.connection is None:
@@ -391,7 +392,7 @@ class Agent:
                 self._tell(run, Unknown(each.key))
         self._journal.stage(Acknowledged([each.key for each in links]))
 
-    def _tell_in_order(self, task: Task, update: Update) -> None:
+    def _tell_in_order(self, task: Task, update: Update, *, pressing: bool) -> None:
         """Tell of a link of a chain after the ends of those before it, if this leader has not heard of them."""
         run, unheard = task.run, []
         before = run.tasks.get(task.attempt.after)
@@ -400,11 +401,12 @@ class Agent:
             before = run.tasks.get(before.attempt.after)
         for each in reversed(unheard):
             self._tell(run, *self._standings(run, each.key))
-        self._tell(run, update)
+        if run.connection is not None:
+            run.connection.tell([update], pressing=pressing)
 
     def _tell(self, run: Run, *updates: Update) -> None:
         if run.connection is not None:
-            run.connection.updates.extend(updates)
+            run.connection.tell(updates, pressing=any(map(presses, updates)))
 
     # The end of each turn -------------------------------------------------------------------------------------
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from orch.adapters.contract import Queued, Started, Update
 from orch.agent.connections import Connection
 from orch.agent.ports import Loop
+from orch.attempt import Note
 
 HOLD = 0.004
 """Seconds for which updates may be held back, so that one turn and one sync of a leader do for many attempts."""
 
 ENOUGH = 16
 """While so many attempts of a run wait for room here, no slot idles because its leader hears of an end a bit later."""
+
+
+def presses(update: Update) -> bool:
+    """Might a leader have something to do after it, so that somebody waits while it is held back?"""
+    return not isinstance(update, Queued | Started) and (not isinstance(update, Note) or update.kind == "up")
 
 
 class News:
@@ -26,7 +33,7 @@ class News:
         """Send what cannot wait, or has waited for long enough."""
         overdue, self._overdue = self._overdue, False
         for each in list(connections):  # one that turns out to be gone leaves them
-            if overdue or each.run is None or each.run.waiting < ENOUGH:
+            if overdue or each.run is None or (each.pressing and each.run.waiting < ENOUGH):
                 each.flush_updates()
             elif each.updates and not self._holding:
                 self._holding = True
