@@ -47,6 +47,18 @@ def test_what_is_kept_stays_the_same_object() -> None:
     assert table[5] is mine[1]
 
 
+def test_where_very_many_are_kept_they_are_seldom_gone_through() -> None:
+    table, kept, looks = Table(Job, hot=1), dict[int, None](), 0
+    for job in range(1, 2000):
+        table[job] = full_row(job)
+        kept[job] = None
+        if table.too_many:
+            looks += 1
+            table.cool(kept)
+    assert looks < 20
+    assert table.packed == 0
+
+
 def test_a_look_changes_nothing() -> None:
     table = Table(Job, hot=1)
     for job in range(1, 10):

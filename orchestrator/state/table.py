@@ -63,6 +63,7 @@ class Table(dict[JobId, "Job"]):
         self._pages: list[Page | None] = []  # by number of the job; None: it is hot, or there is none
         self._all: dict[Page, None] = {}  # the same, each once
         self._cold = 0
+        self._lasting = 0  # how many may be hot before it is worth a look again
         self._in_order = True  # the dictionary has its rows in order of their numbers
         self._open: dict[Page, dict[JobId, Job]] = {}
         rows: Any = list[kind]  # type: ignore[valid-type]  # it is known at run time only
@@ -154,7 +155,7 @@ class Table(dict[JobId, "Job"]):
     @property
     def too_many(self) -> bool:
         """Is it time to `cool`?"""
-        return super().__len__() > 2 * self.hot
+        return super().__len__() > max(2 * self.hot, self._lasting)
 
     def cool(self, *keep: Collection[JobId]) -> None:
         """Pack the rows that have been let alone for longest, but those in any of `keep`, if there are too many."""
@@ -164,6 +165,7 @@ class Table(dict[JobId, "Job"]):
         chosen = [job for job in old if not any(job in each for each in keep)]
         for start in range(0, len(chosen), PAGE):
             self.put(pack([self.pop(job) for job in chosen[start : start + PAGE]]))
+        self._lasting = 2 * super().__len__()  # where very many are kept, they are not gone through at every turn
 
     def pages(self) -> list[Page]:
         """All rows that are packed."""
