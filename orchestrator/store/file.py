@@ -43,6 +43,7 @@ class FileStore:
     def __init__(self, root: Path | str, disk: Disk | None = None) -> None:
         self.root = Path(os.path.abspath(root))
         self._disk = disk or Disk()
+        self._tried = False
 
     def __repr__(self) -> str:
         return f"FileStore({str(self.root)!r})"
@@ -67,8 +68,13 @@ class FileStore:
             self.write_bytes(MARKER, msgspec.json.encode({"format": FORMAT}) + b"\n")
 
     def check(self) -> None:
-        """Try whether it does what a run rests on. Raises `StoreError`: what failed, why it matters, what to do."""
-        try_out(self.root, self._disk, lambda: self._temporary(self.root))
+        """Try whether it does what a run rests on. Raises `StoreError`: what failed, why it matters, what to do.
+
+        Once is enough: who starts a thousand runs does not try a thousand times.
+        """
+        if not self._tried:
+            try_out(self.root, self._disk, lambda: self._temporary(self.root))
+            self._tried = True
 
     # Writing --------------------------------------------------------------------------------------------------
 
