@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 
+from hypothesis import settings
+
 os.environ["ORCH_RETRY_BACKOFF"] = "0"  # nobody waits for a retry; tests of the back-off set their own
 os.environ["XDG_CONFIG_HOME"] = "/nowhere"  # what the user has set for himself is no part of a test
+
+# Where a test does not say how many, `make nightly` tries as many examples as hypothesis would.
+settings.register_profile("sample", max_examples=40)
+if os.environ.get("ORCH_NIGHTLY") != "1":
+    settings.load_profile("sample")
 
 _index = tempfile.TemporaryDirectory(prefix="orch-tests-")  # what is cached in a test is no concern of the user's
 os.environ["XDG_CACHE_HOME"] = _index.name

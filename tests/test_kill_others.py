@@ -29,7 +29,7 @@ def moments(seed: str, most: int) -> list[int]:
 def test_killed_at_an_event_while_the_leader_goes_on(tmp_path: Path, who: str, when: str) -> None:
     """The leader goes on by itself, and is done."""
     with agent_ends(tmp_path / "s"):
-        for at in moments(f"{who} {when}", 3):
+        for at in moments(f"{who} {when}", 2):
             case = Case(tmp_path, f"r{at}", seconds=SECONDS)
             case.check(case.call([*case.sabotage(at=at, when=when, do=[who]), *case.begin(*TRIES)]))
 
@@ -40,7 +40,7 @@ def test_killed_at_an_event_while_the_leader_goes_on(tmp_path: Path, who: str, w
 def test_killed_at_an_event_and_the_leader_too(tmp_path: Path, who: str, when: str) -> None:
     """The next leader is done."""
     with agent_ends(tmp_path / "s"):
-        for at in moments(f"{who} and leader {when}", 3 if who == "agent" else 1):
+        for at in moments(f"{who} and leader {when}", 2 if who == "agent" else 1):
             case = Case(tmp_path, f"r{at}", seconds=SECONDS)
             found = case.call([*case.sabotage(at=at, when=when, do=[who, "leader"]), *case.begin(*TRIES)])
             assert found.returncode in (0, -signal.SIGKILL), found.stderr

@@ -30,7 +30,7 @@ from orch.testing.states import Picture, difference, snapshot
 
 TESTS = Path(__file__).parent
 
-SEEDS = 400
+SEEDS = 400 if NIGHTLY else 160
 CHUNKS = 8
 
 
@@ -84,14 +84,18 @@ def test_nothing_is_lost(chunk: int) -> None:
 
 def test_stories_have_everything_in_them() -> None:
     """Faults that never come prove nothing."""
-    lines = [line for seed in range(120) for line in told(seed).world.lines]
-    for wanted in (
+    wanted = {
         "power cut", "is killed", "is stopped", "goes on", "fails with EIO", "is full after", "Fenced", "LogTrouble",
         "clock set", "is told to go", "wishes: cancel", "wishes: stop", "to take over", "retrying", "(MISSING)",
         "(LOST)", "hangs up", "cancelled", "carries on", "added", "asks about", "(KILLED)", "AdapterError", "RunBusy",
         "serving", "surveyed", "reused", "rewound", "removed", "tells to stop",
-    ):  # fmt: skip
-        assert any(wanted in line for line in lines), wanted
+    }  # fmt: skip
+    for seed in range(120):
+        lines = told(seed).world.lines
+        wanted -= {each for each in wanted if any(each in line for line in lines)}
+        if not wanted:
+            return
+    assert not wanted
 
 
 KINDS = {"agent": Host, "batch": Batch}
