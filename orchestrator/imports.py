@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.machinery
 import os
 import sys
@@ -13,6 +14,9 @@ from orch.errors import WorkflowError
 
 _SUFFIXES = (".py", *importlib.machinery.EXTENSION_SUFFIXES)
 _OTHERS = frozenset({"orch", *sys.stdlib_module_names})
+
+_REMEMBERED = 256
+"""Files: who starts the same workflow many times has them parsed once."""
 
 
 class Found:
@@ -109,30 +113,39 @@ def _is_foreign(directory: Path) -> bool:
     )
 
 
-def parse(file: Path) -> ast.Module:
-    """The file's syntax tree. Raises `WorkflowError` with file, line and text of what is wrong."""
+def _read(file: Path) -> bytes:
     try:
-        return ast.parse(file.read_bytes(), str(file))
+        return file.read_bytes()
+    except OSError as error:
+        raise WorkflowError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _parse(code: bytes, file: Path) -> ast.Module:
+    """The syntax tree. Raises `WorkflowError` with file, line and text of what is wrong."""
+    try:
+        return ast.parse(code, str(file))
     except SyntaxError as error:
         text = (error.text or "").rstrip("\n")
         mark = f"\n    {text}\n    {' ' * ((error.offset or 1) - 1)}^" if text else ""
         raise WorkflowError(f"{file}:{error.lineno or 1}: syntax error: {error.msg}{mark}") from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise WorkflowError(f"{file} is not Python: {error}") from error
-    except OSError as error:
-        raise WorkflowError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _imports(file: Path, *, strict: bool, top_level: bool) -> set[str]:
+def _imports(file: Path, *, strict: bool, top_level: bool) -> frozenset[str]:
     """Top-level names that a file imports, anywhere in it. A broken file matters only if it is surely imported."""
     try:
-        module = parse(file)
+        return _names(_read(file), file, top_level=top_level)
     except WorkflowError:
         if strict:
             raise
-        return set()
+        return frozenset()
+
+
+@functools.lru_cache(_REMEMBERED)
+def _names(code: bytes, file: Path, *, top_level: bool) -> frozenset[str]:
     names: set[str] = set()
-    for node in ast.walk(module):
+    for node in ast.walk(_parse(code, file)):
         if isinstance(node, ast.Import):
             names.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -145,7 +158,7 @@ def _imports(file: Path, *, strict: bool, top_level: bool) -> set[str]:
                 names.add(node.module.partition(".")[0])
         elif isinstance(node, ast.Call):
             names.update(_dynamic(node))
-    return names
+    return frozenset(names)
 
 
 def _dynamic(call: ast.Call) -> Iterator[str]:
@@ -160,14 +173,19 @@ def _dynamic(call: ast.Call) -> Iterator[str]:
 
 def declared_files(file: Path) -> list[tuple[int, str]]:
     """Line and pattern of each `@orch.workflow(include=[…])` in a file. Raises `WorkflowError` unless written out."""
+    return list(_declared(_read(file), file))
+
+
+@functools.lru_cache(_REMEMBERED)
+def _declared(code: bytes, file: Path) -> tuple[tuple[int, str], ...]:
     found: list[tuple[int, str]] = []
-    for node in ast.walk(parse(file)):
+    for node in ast.walk(_parse(code, file)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for decorator in node.decorator_list:
             if isinstance(decorator, ast.Call) and _called_name(decorator) == "workflow":
                 found.extend(_include(file, decorator))
-    return found
+    return tuple(found)
 
 
 def _called_name(call: ast.Call) -> str:
