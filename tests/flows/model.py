@@ -22,9 +22,9 @@ PATIENCE = 30.0
 
 
 def ran(where: str, name: str) -> None:
-    """This body is at its end."""
-    here = orch.context()
-    record(where, name, f"{here.job_id}.{here.attempt}")
+    """This body is at its end. With the attempt's number in the log, where surveys count too."""
+    who = orch.context().who
+    record(where, name, f"{who.job}.{who.attempt}")
 
 
 def record(where: str, name: str, line: str) -> None:
