@@ -36,12 +36,12 @@ def serve(store: str, orders: int, ready: int, cwd: str, tell: Callable[[bytes],
 
     `cwd` is where the starter was. `tell` lets the guardian know the log.
     """
+    ahead = _start_ahead(orders, cwd)
     from orch.agent import paths
     from orch.agent.assemble import complain
     from orch.agent.linux import adopt_orphans
 
     adopt_orphans()
-    ahead = _start_ahead(orders, cwd)
     said = _read(orders)
     if not said:
         return 0
@@ -78,7 +78,7 @@ def _tell(ready: int, text: bytes) -> bool:
 
 
 def _start_ahead(orders: int, cwd: str) -> Ahead | None:
-    """While there is nothing else to do: start what is probably wanted soon."""
+    """Where there are no orders yet, there is time: start what is probably wanted soon."""
     from orch.agent.ahead import start_ahead
 
     if select.select([orders], [], [], 0)[0]:

@@ -3,17 +3,29 @@
 An agent that was started early (`orch.agent.forerunner`) has nothing to do until it gets its orders, and its first
 leader mostly wants a template in the environment that the agent was started in. The process imports what any template
 needs, and then waits for the first message. It bears no agent's mark yet: an agent that begins ends what does.
+
+Light to import, for it comes first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
+import sys
 from typing import NamedTuple
 
 from orch.agent import packets
 from orch.agent.tags import NAME, placeholder
-from orch.agent.templates import ONE_THREAD, spawn
+
+ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
 
 
 class Ahead(NamedTuple):
@@ -43,4 +55,29 @@ def start_ahead(cwd: str) -> Ahead:
         raise
     finally:
         theirs.close()
+        os.close(null)
+
+
+def spawn(descriptor: int, environment: dict[str, str], cwd: str, output: tuple[int, int]) -> int:
+    """Start a template in `cwd`, or in "/" where that is not there."""
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    with contextlib.suppress(OSError):
+        if cwd:
+            os.chdir(cwd)
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-P", "-m", "orch.work.template", str(descriptor), str(os.getpid())],
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, output[0], 1),
+                (os.POSIX_SPAWN_DUP2, output[1], 2),
+            ],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD],
+        )
+    finally:
+        os.chdir("/")
         os.close(null)

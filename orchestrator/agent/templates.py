@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
-import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from orch.agent import inside, packets, processes
+from orch.agent.ahead import ONE_THREAD, Ahead, spawn
 from orch.agent.captures import Capture
 from orch.agent.loop import IN, OUT, Loop
 from orch.agent.model import Run, Task
@@ -18,9 +17,6 @@ from orch.agent.outcomes import of_program
 from orch.agent.tags import NAME, placeholder
 from orch.attempt import Note, Outcome, Reason
 from orch.bus.events import Usage
-
-if TYPE_CHECKING:
-    from orch.agent.ahead import Ahead
 
 MOST = 8
 """Templates kept; beyond that, the one that was idle longest ends."""
@@ -35,14 +31,6 @@ MOST_KILLED = 3
 """How often in a row a template may be killed (SIGKILL) while it imports, until that counts as the import's fault."""
 
 NOTHING = Usage()
-
-ONE_THREAD = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 
 
 class Worker(Protocol):
@@ -409,31 +397,6 @@ class Templates:
         for worker in list(template.workers.values()):
             del template.workers[worker.number]
             self._hooks.gone(worker, None, NOTHING)
-
-
-def spawn(descriptor: int, environment: dict[str, str], cwd: str, output: tuple[int, int]) -> int:
-    """Start a template in `cwd`, or in "/" where that is not there."""
-    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    with contextlib.suppress(OSError):
-        if cwd:
-            os.chdir(cwd)
-    try:
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-P", "-m", "orch.work.template", str(descriptor), str(os.getpid())],
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, output[0], 1),
-                (os.POSIX_SPAWN_DUP2, output[1], 2),
-            ],
-            setsid=True,
-            setsigmask=[],
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD],
-        )
-    finally:
-        os.chdir("/")
-        os.close(null)
 
 
 def _death(status: int, capture: Capture) -> str:
