@@ -83,9 +83,9 @@ def test_killing_is_tried_once_and_sizes_can_be_scaled() -> None:
         "jobs:120",
         "chain:5",
         "chain:25",
-        "tree:511",
         "one:1",
         "kill:100",
+        "tree:511",
     ]
     assert "kill:100" not in wanted(PEER, 0.1, first=False)
 

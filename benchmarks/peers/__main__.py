@@ -63,12 +63,17 @@ def measure(peers: Sequence[Peer], options: argparse.Namespace, out: Path) -> di
         "missing": missing,
         "measured": [],
     }
-    for number in range(options.rounds):
-        session["load"].append(os.getloadavg()[0])
-        for peer in peers:
-            if peer.title in places:
-                session["measured"] += one_round(peer, places[peer.title], number, options, out)
-                (out / "peers.json").write_text(json.dumps(session, indent=1))  # whoever loses patience has something
+    try:
+        for number in range(options.rounds):
+            session["load"].append(os.getloadavg()[0])
+            for peer in peers:
+                if peer.title in places:
+                    session["measured"] += one_round(peer, places[peer.title], number, options, out)
+                    (out / "peers.json").write_text(
+                        json.dumps(session, indent=1)
+                    )  # whoever loses patience has something
+    except KeyboardInterrupt:
+        print("interrupted: what has been measured is shown", file=sys.stderr)
     session["load"].append(os.getloadavg()[0])
     return session
 

@@ -43,7 +43,7 @@ def run_driver(
     command = [str(environment.python), str(DRIVERS / f"with_{driver}.py"), form or "-", *wanted]
     with (
         tempfile.TemporaryDirectory(
-            prefix=".bench-", dir=os.environ.get("BENCH_DIR", "."), ignore_cleanup_errors=True
+            prefix=".bench-", dir=os.path.abspath(os.environ.get("BENCH_DIR", ".")), ignore_cleanup_errors=True
         ) as place,
         tempfile.TemporaryFile("w+") as stdout,
         log.open("a") as stderr,
