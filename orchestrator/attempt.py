@@ -7,6 +7,7 @@ nothing of the leader and of user code: bodies and values are opaque bytes here.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -207,11 +208,14 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", tag="
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What the workflow function returned and which jobs it made; fields as in `Outcome`."""
+    """What the workflow function returned and which jobs it made; fields as in `Outcome`.
+
+    `jobs` of a large plan are made anew each time that they are looked at (`orch.manyjobs`).
+    """
 
     value: Blob = EMPTY
     refs: list[int] = []
     alias: bool = False
-    jobs: list[NewJob] = []
+    jobs: Sequence[NewJob] = []
     files: list[StoredFile] = []
     warnings: list[str] = []

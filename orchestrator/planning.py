@@ -17,6 +17,7 @@ from orch.attempt import Place, Plan
 from orch.authoring.pickling import dumps, explain
 from orch.environment import inherited, packed
 from orch.errors import WorkflowError
+from orch.manyjobs import ManyJobs
 from orch.planner_process import take
 from orch.work.framing import HEADER, Answer, Describe, Described, Load, Made, MakePlan, Request, Trouble, encode
 from orch.work.options import Description, Parameter
@@ -102,19 +103,27 @@ class Planner:
         """
         answer = await self._ask(MakePlan(place, run, None if argv is None else list(argv), arguments))
         assert isinstance(answer, Made)
-        return answer.plan
+        if not answer.portions:
+            return answer.plan
+        jobs = ManyJobs()
+        for _ in range(answer.portions):
+            jobs.add(await self._frame())
+        return msgspec.structs.replace(answer.plan, jobs=jobs)
 
     async def _ask(self, request: Request) -> Answer:
-        try:
+        with contextlib.suppress(BrokenPipeError):  # who waits for the answer finds out
             await self._process.send(encode(request))
-            header = await self._read(HEADER.size)
-            data = await self._read(HEADER.unpack(header)[0])
-        except (EOFError, BrokenPipeError):
-            raise await self._died() from None
-        answer: Answer = msgspec.msgpack.decode(data, type=Answer)
+        answer: Answer = msgspec.msgpack.decode(await self._frame(), type=Answer)
         if isinstance(answer, Trouble):
             raise getattr(errors, answer.kind, WorkflowError)(answer.message)
         return answer
+
+    async def _frame(self) -> bytes:
+        try:
+            header = await self._read(HEADER.size)
+            return await self._read(HEADER.unpack(header)[0])
+        except (EOFError, BrokenPipeError):
+            raise await self._died() from None
 
     async def _read(self, count: int) -> bytes:
         parts = []

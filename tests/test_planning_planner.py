@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 import orch
-from orch.attempt import Place, Plan
+from orch.attempt import NewJob, Place, Plan
 from orch.authoring.pickling import loads
 from orch.bundle import Source, freeze
+from orch.bus.events import Blob
 from orch.errors import GraphError, WorkflowError
+from orch.manyjobs import ManyJobs
 from orch.planning import Planner, pack_arguments
 from orch.store.file import FileStore
 
@@ -482,3 +485,36 @@ def test_signals_have_names() -> None:
     from orch.planning import _signal_name
 
     assert (_signal_name(signal.SIGKILL), _signal_name(200)) == ("SIGKILL", "signal 200")
+
+
+async def test_a_plan_of_very_many_jobs_comes_in_portions(bench: Bench) -> None:
+    plan = await bench.plan(
+        """
+        import orch
+
+        @orch.job
+        def work(n):
+            return n
+
+        @orch.workflow
+        def main(n: int):
+            return [work(k) for k in range(n)]
+        """,
+        ["--n", "2500"],
+    )
+    assert isinstance(plan.jobs, ManyJobs)
+    assert len(plan.jobs) == len(plan.refs) == 2500
+    jobs = list(plan.jobs)
+    assert jobs == list(plan.jobs)
+    assert [job.name for job in (jobs[0], jobs[1024], jobs[-1])] == ["work(0)", "work(1024)", "work(2499)"]
+    assert plan.jobs[2000] == jobs[2000]
+
+
+def test_many_jobs_are_kept_small() -> None:
+    jobs = ManyJobs()
+    portion = [NewJob(kind="work", name=f"work({k})", body=Blob(data=b"%b%d" % (b"x" * 100, k))) for k in range(1000)]
+    for _ in range(20):
+        jobs.add(msgspec.msgpack.encode(portion))
+    assert len(jobs) == 20_000
+    assert list(jobs) == portion * 20
+    assert sum(map(len, jobs._portions)) < 50 * len(jobs)

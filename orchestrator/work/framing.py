@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from orch.attempt import Place, Plan
+from orch.attempt import NewJob, Place, Plan
 from orch.work.options import Description
 
 HEADER = struct.Struct("!Q")
+
+PORTION = 1024
+"""Jobs of a plan that are sent, and held as objects, at once."""
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
@@ -43,9 +47,10 @@ class Described(msgspec.Struct, frozen=True, tag=True):
 
 
 class Made(msgspec.Struct, frozen=True, tag=True):
-    """Answer to `MakePlan`."""
+    """Answer to `MakePlan`. With `portions`, the plan's jobs are not in it: so many lists of jobs follow."""
 
     plan: Plan
+    portions: int = 0
 
 
 class Trouble(msgspec.Struct, frozen=True, tag=True):
@@ -59,7 +64,18 @@ Request = Load | Describe | MakePlan
 Answer = Described | Made | Trouble
 
 
-def encode(message: Request | Answer) -> bytes:
+def encode(message: Request | Answer | Sequence[NewJob]) -> bytes:
     """The message, framed."""
     data = msgspec.msgpack.encode(message)
     return HEADER.pack(len(data)) + data
+
+
+def frames(answer: Answer) -> Iterator[bytes]:
+    """An answer, framed; the jobs of a large plan in portions."""
+    jobs = answer.plan.jobs if isinstance(answer, Made) else ()
+    if not isinstance(answer, Made) or len(jobs) <= PORTION:
+        yield encode(answer)
+        return
+    yield encode(Made(msgspec.structs.replace(answer.plan, jobs=[]), -(-len(jobs) // PORTION)))
+    for first in range(0, len(jobs), PORTION):
+        yield encode(jobs[first : first + PORTION])

@@ -23,7 +23,7 @@ from orch.errors import OrchError, WorkflowError
 from orch.work.assemble import result
 from orch.work.context import Context, Who
 from orch.work.execute import call_function, can_type, is_debugger_left
-from orch.work.framing import HEADER, Answer, Describe, Described, Load, Made, MakePlan, Request, Trouble, encode
+from orch.work.framing import HEADER, Answer, Describe, Described, Load, Made, MakePlan, Request, Trouble, frames
 from orch.work.guard import set_busy
 from orch.work.loader import LoadedWorkflow, load
 from orch.work.options import describe, parse_argv
@@ -48,7 +48,7 @@ def converse(requests: BinaryIO, answers: BinaryIO, loaded: LoadedWorkflow | Tro
         if isinstance(request, Load):
             loaded = load_for(request)
             continue
-        answers.write(encode(loaded if isinstance(loaded, Trouble) else _answer(loaded, request)))
+        answers.writelines(frames(loaded if isinstance(loaded, Trouble) else _answer(loaded, request)))
         answers.flush()
     sys.stderr.flush()
     os._exit(0)  # user code may have left threads behind; there is nothing to wait for

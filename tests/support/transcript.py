@@ -113,7 +113,7 @@ class Stage:
 
     def _plan(self, rest: str) -> list[ev.Event]:
         jobs, refs, alias = graph(rest)
-        return planned(Plan(jobs=jobs, refs=refs, alias=alias), Rules(backoff=0))
+        return list(planned(Plan(jobs=jobs, refs=refs, alias=alias), Rules(backoff=0)))
 
     def _finished(self, rest: str) -> list[ev.Event]:
         name, _, how = rest.partition(" ")
