@@ -8,17 +8,21 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from socket import SO_PEERCRED, SOL_SOCKET
 
 import pytest
+from support.agents import Lab
+from support.command import tagged
 
 from orch.agent import forerunner, paths
 from orch.agent.ahead import Ahead, start_ahead
 from orch.agent.processes import tag
 from orch.agent.tags import NAME, placeholder
 from orch.cli import early
+from orch.store.blobs import blob_bytes
 from orch.store.file import FileStore
 
 FLOW = "import orch\n\n@orch.job\ndef f() -> int:\n    return 7\n\n@orch.workflow\ndef main():\n    return f()\n"
@@ -214,3 +218,65 @@ def test_it_leaves_when_nobody_wants_it(tmp_path: Path) -> None:
     started = start_ahead(str(tmp_path))
     started.end.close()
     assert os.waitpid(started.pid, 0)[1] == 0
+
+
+@pytest.fixture
+async def early_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Lab, int]]:
+    """A lab whose agent was started early, and the process that this has started for its first template."""
+    lab = Lab(tmp_path)
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # it changes from now on, and no environment would be the same
+    monkeypatch.setenv("ORCH_TEST_MARK", str(tmp_path))
+    forerunner.start_early(str(lab.store.root))
+    yield lab, started_ahead(f"ORCH_TEST_MARK={tmp_path}")
+    await lab.close()
+
+
+def own() -> dict[str, str]:
+    """The environment that the agent was started in."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+def started_ahead(mark: str) -> int:
+    """The process that is to be a template, among those whose environment has `mark`."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for pid in tagged(mark):
+            if b"orch.work.template" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+    raise AssertionError("there is none")
+
+
+async def test_the_first_template_is_that_process(early_lab: tuple[Lab, int]) -> None:
+    lab, pid = early_lab
+    view = await lab.open(environment=own())
+    attempt = view.python(os.getppid, cwd=os.getcwd())
+    assert view.value(await view.run_one(attempt)) == pid
+    assert tag(pid) == placeholder(lab.name)
+    loud = await view.run_one(view.python(print, "heard", cwd=os.getcwd()))
+    assert blob_bytes(lab.store, loud.stdout) == b"heard\n"
+
+
+async def test_another_environment_gets_a_template_of_its_own(early_lab: tuple[Lab, int]) -> None:
+    lab, pid = early_lab
+    view = await lab.open(environment={**own(), "MORE": "1"})
+    assert view.value(await view.run_one(view.python(os.getppid, cwd=os.getcwd()))) not in (pid, 0)
+
+
+async def test_it_is_no_stranger_that_an_attempt_has_left(early_lab: tuple[Lab, int]) -> None:
+    lab, pid = early_lab
+    end = os.pidfd_open(pid)
+    view = await lab.open()
+    await view.run_one(view.shell("true"))
+    await view.run_one(view.shell("(setsid sleep 3600 &)"))
+    assert not select.select([end], [], [], 0)[0], "it was ended"
+    os.close(end)
+
+
+async def test_one_that_dies_is_not_missed(early_lab: tuple[Lab, int]) -> None:
+    lab, pid = early_lab
+    end = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert select.select([end], [], [], 60)[0]
+    os.close(end)
+    view = await lab.open(environment=own())
+    assert view.value(await view.run_one(view.python(os.getppid, cwd=os.getcwd()))) not in (pid, 0)

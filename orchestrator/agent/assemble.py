@@ -51,7 +51,8 @@ def assemble(
     rooms = Rooms(store, host)
     rooms.room(runtime)
     execution = _execution(loop, rooms, store, runtime, name, host)
-    execution.templates.ahead = ahead
+    if ahead is not None:
+        execution.templates.use(ahead)
     parts = Parts(
         host=host,
         pid=os.getpid(),

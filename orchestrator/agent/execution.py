@@ -400,7 +400,8 @@ class Execution:
 
     def strangers(self) -> list[int]:
         """Our children that we have not started: orphans that we were given."""
-        known = (self._pids, self.templates.pids, self.templates.holders, self.epilogues.pids)
+        templates = self.templates
+        known = (self._pids, templates.pids, templates.holders, (templates.ahead,), self.epilogues.pids)
         unknown = [pid for pid in processes.own_children() if not any(pid in each for each in known)]
         return [pid for pid in unknown if not self._rooms.is_helper(pid)] if unknown else unknown
 

@@ -104,7 +104,9 @@ class Templates:
         self._by_key: dict[str, Template] = {}
         self._killed: dict[str, int] = {}
         self.pids: dict[int, Template] = {}
-        self.ahead: Ahead | None = None
+        self._ahead: Ahead | None = None
+        self.ahead = 0
+        """The pid of a process that is to be a template, and may end before it is one; 0: there is none."""
         self.holders: dict[int, tuple[Template, Task | Worker]] = {}
 
     # Asked by the agent ---------------------------------------------------------------------------------------
@@ -117,6 +119,10 @@ class Templates:
             found = self._by_key[key] = self._start(key, run, bundle, cwd)
         found.last_used = time.monotonic()
         return found
+
+    def use(self, ahead: Ahead) -> None:
+        """For the first template, if it would be alike."""
+        self._ahead, self.ahead = ahead, ahead.pid
 
     def fork(self, template: Template, task: Task) -> None:
         """Have an attempt forked, as soon as the import is done. `task.capture` is where its output goes."""
@@ -156,7 +162,7 @@ class Templates:
         for template in list(self._by_key.values()):
             if not template.busy and now - template.last_used > IDLE:
                 self._end(template)
-        if self.ahead is not None and now - self._began > IDLE:
+        if now - self._began > IDLE:
             self._drop_ahead()
 
     def close(self) -> None:
@@ -170,9 +176,9 @@ class Templates:
     def _start(self, key: str, run: Run, bundle: str, cwd: str) -> Template:
         capture = run.space.captures.take(64 * 1024)
         output = (capture.out.file, capture.err.file)
-        ahead, environment = self.ahead, self._environment(run)
+        ahead, environment = self._ahead, self._environment(run)
         if ahead is not None and ahead.fits(environment, cwd):
-            self.ahead = None
+            self._ahead, self.ahead = None, 0
             pid, ours = ahead.pid, ahead.end
         else:
             pid, ours = self._spawn(environment, cwd, capture)
@@ -203,9 +209,9 @@ class Templates:
 
     def _drop_ahead(self) -> None:
         """Nobody wants it: its socket's end is also its own."""
-        if self.ahead is not None:
-            self.ahead.end.close()
-            self.ahead = None
+        if self._ahead is not None:
+            self._ahead.end.close()
+            self._ahead = None
 
     def _make_room(self) -> None:
         idle = sorted((each for each in self._by_key.values() if not each.busy), key=lambda each: each.last_used)
@@ -340,7 +346,8 @@ class Templates:
         if template is not None:
             self._template_ended(template, status)
             return True
-        if self.ahead is not None and pid == self.ahead.pid:
+        if pid == self.ahead:
+            self.ahead = 0
             self._drop_ahead()
             return True
         if pid in self.holders:  # forked by a template that has died
