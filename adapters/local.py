@@ -296,6 +296,8 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Told by the loop."""
+        if self.first.cancelled():  # who was to have this connection does not wait for it any more
+            return
         for each in self._frames.feed(data):
             message = protocol.from_agent(each)
             if not self.first.done():
