@@ -17,7 +17,7 @@ import msgspec
 from orch.adapters.contract import Finished, Queued, RunInfo, Session, Started, Unknown, Update
 from orch.adapters.local import LocalAdapter
 from orch.agent import paths, processes
-from orch.agent.start import LOG
+from orch.agent.forerunner import LOG
 from orch.agent.tags import agent_name
 from orch.attempt import Attempt, CommandSpec, Note, Outcome
 from orch.bus.events import Blob, Resources
