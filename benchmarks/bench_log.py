@@ -1,9 +1,9 @@
-"""The log: durable appends beside what the disk gives, and reading back.
+"""The log: durable appends beside what the disk gives, reading back, opening again, and many logs at once.
 
     python benchmarks/bench_log.py [--json] [--events N]
 
-"floor" is the same bytes, in the same portions, by bare write and fdatasync: no log can be faster. Times are wall
-time, except for reading, where CPU time is given as well: it does not depend on what else the machine does.
+"floor" is the same bytes, in the same portions, by bare write and fdatasync: no log can be faster. "/s" is by wall
+time, "/CPU s" by CPU time, which depends less on what else the machine does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import anyio
 
 from orch.bus import events as ev
 from orch.bus.log import Durability, Log
-from orch.bus.reader import read
+from orch.bus.places import Point
+from orch.bus.reader import point_behind, read
 
 Row = dict[str, float | str]
 
@@ -108,6 +109,48 @@ async def written(directory: Path, count: int) -> None:
     await log.close("ended")
 
 
+async def large(directory: Path, count: int) -> float:
+    """New jobs a second of CPU time, when so many are added at once."""
+    log = await Log.open(directory, run="bench")
+    jobs = (
+        ev.Added(job=k, kind="add", name=f"add({k})", body=ev.Blob(data=b"x" * 120, size=120)) for k in range(count)
+    )
+    begun = time.process_time()
+    async for _ in log.append_many(jobs):
+        pass
+    spent = time.process_time() - begun
+    await log.close("ended")
+    return count / spent
+
+
+async def opened(directory: Path, trusted: Point | None) -> float:
+    """Seconds of CPU time to open a log, and to read what is behind the trusted point."""
+    begun = time.process_time()
+    log = await Log.open(directory, run="bench", trusted=trusted)
+    for _ in log.history(log.trusted):
+        pass
+    spent = time.process_time() - begun
+    await log.close("left")
+    return spent
+
+
+async def many(directory: Path, logs: int, groups: int) -> tuple[float, float]:
+    """Commits a second, by wall and by CPU time, of so many logs at once, of so many small groups each."""
+
+    async def one(path: Path) -> None:
+        log = await Log.open(path, run="bench")
+        for _ in range(groups):
+            await log.append(job_events(1)[1:])
+        await log.close("ended")
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    async with anyio.create_task_group() as tasks:
+        for k in range(logs):
+            tasks.start_soon(one, directory / str(k))
+    commits = logs * (groups + 2)
+    return commits / (time.perf_counter() - wall), commits / (time.process_time() - cpu)
+
+
 def measure(place: Path, count: int) -> list[Row]:
     """All of it; `place` is an empty directory on the disk in question."""
     rows: list[Row] = []
@@ -120,17 +163,31 @@ def measure(place: Path, count: int) -> list[Row]:
     anyio.run(written, place / "read", count)
     wall, cpu = measure_reading(place / "read", count)
     rows.append({"what": "read, verify, decode", "per_second": wall, "per_cpu_second": cpu})
+    rows.append({"what": "new jobs, very many at once", "per_cpu_second": anyio.run(large, place / "large", count)})
+    for what, trusted in (("whole", None), ("behind a point", point_behind(place / "read", count + 2))):
+        rows.append({"what": f"opened and read, {what}", "seconds": anyio.run(opened, place / "read", trusted)})
+    logs = max(10, count // 1000)
+    wall, cpu = anyio.run(many, place / "many", logs, 20)
+    rows.append({"what": f"commits, {logs} logs at once", "per_second": wall, "per_cpu_second": cpu})
     return rows
+
+
+COLUMNS = {
+    "per_second": ("/s", 0),
+    "floor": ("floor", 0),
+    "of_floor": ("of floor", 2),
+    "per_cpu_second": ("/CPU s", 0),
+    "seconds": ("CPU s", 3),
+}
+"""Title and decimal places."""
 
 
 def show(rows: list[Row], out: TextIO) -> None:
     """A small table."""
-    print(f"{'':32}{'events/s':>12}{'floor':>12}{'of floor':>10}{'/CPU s':>12}", file=out)
+    print(" " * 32 + "".join(f"{title:>12}" for title, _ in COLUMNS.values()), file=out)
     for row in rows:
-        cells = [f"{row['what']:32}", f"{row['per_second']:12,.0f}"]
-        cells.append(f"{row['floor']:12,.0f}{row['of_floor']:10.2f}" if "floor" in row else " " * 22)
-        cells.append(f"{row['per_cpu_second']:12,.0f}" if "per_cpu_second" in row else "")
-        print("".join(cells).rstrip(), file=out)
+        cells = [f"{row[name]:12,.{places}f}" if name in row else " " * 12 for name, (_, places) in COLUMNS.items()]
+        print(f"{row['what']:32}{''.join(cells)}".rstrip(), file=out)
 
 
 def main(arguments: list[str] | None = None) -> list[Row]:
