@@ -21,9 +21,9 @@ from report import Row, main, scratch
 from orch.bus import events as ev
 from orch.bus.log import Log
 
-EVENTS = 400
+EVENTS = 300
 FOLLOWERS = 100
-GROUPS = 500
+GROUPS = 300
 RATE = 100
 """Groups a second."""
 
