@@ -169,6 +169,15 @@ def test_directories_too(world: World, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "there" / "below" / ODD).read_text() == "x"
 
 
+def test_a_file_whose_name_is_no_text(world: World, tmp_path: Path) -> None:
+    """The log is UTF-8: the name would end the attempt where nobody sees why."""
+    (tmp_path / "x\udcfe").write_text("")
+    (tmp_path / "y\udcfe").mkdir()
+    for name, work in (("x", "write_file"), ("y", "write_dir")):
+        message = fails(world, lambda work, name: getattr(orch.context(), work)(f"{tmp_path}/{name}\udcfe"), work, name)
+        assert f"'{name}\\udcfe' cannot be the name of a stored file: it is not UTF-8; rename it first" in message
+
+
 def test_what_is_wrong_with_files(world: World, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("")
     here = orch.context

@@ -219,6 +219,8 @@ class Context:
     def _next_file(self, name: str) -> str:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise UserError(f"{name!r} cannot be the name of a stored file")
+        if clean_text(name) != name:  # the log is UTF-8
+            raise UserError(f"{name!r} cannot be the name of a stored file: it is not UTF-8; rename it first")
         directory, number = files_dir(self.who.run, self.who.job, self.who.attempt), len(self.files)
         while self.store.exists(f"{directory}/{number}"):  # of an attempt of that number that the log has lost since
             number += 1
