@@ -16,6 +16,7 @@ from typing import Protocol
 
 import anyio
 import msgspec
+from anyio.lowlevel import cancel_shielded_checkpoint
 
 from orch.adapters.contract import Finished, Session, Unknown, Update, fits
 from orch.attempt import Attempt, Reason
@@ -39,6 +40,12 @@ from orch.state.law import JobState
 from orch.state.model import Job, State
 from orch.state.policy import back_off
 from orch.state.react import live_row, react
+
+SLICE = 256
+"""Updates, or attempts, after which a leader lets the others of its loop go ahead: some hundredths of a second.
+
+Less than that are one portion: nobody else moves during a short turn.
+"""
 
 
 class Writer(Protocol):
@@ -151,7 +158,8 @@ class Leader:
         turn = Turn()
         self._whole = False
         self._rules = rules(self._settings, self._session.capacity().memory)
-        for item in items:
+        for number, item in enumerate(items):
+            await breathe(number)
             if isinstance(item, Request):
                 self._hear(turn, item)
             elif isinstance(item, Found):
@@ -163,7 +171,7 @@ class Leader:
         # Of a link that has become void, the adapter says nothing any more.
         self._unsettled = {key for key in self._unsettled if live_row(self.state, key) is not None}
         if not self._unsettled:
-            self._decide(turn)
+            await self._decide(turn)
         with anyio.CancelScope(shield=True):  # half a turn is worse than a late cancellation
             if turn.events:
                 await self._log.commit()
@@ -174,7 +182,7 @@ class Leader:
         self.state.cool()
         return turn.last
 
-    # Deciding: no I/O from here …
+    # Deciding: no I/O from here … A long turn lets others go ahead now and then; nothing else is waited for.
 
     def _stage(self, turn: Turn, events: list[ev.Event]) -> None:
         staged = self._log.stage(events)
@@ -269,11 +277,12 @@ class Leader:
     def _refuse(self, wanted: ev.Resources) -> str:
         return fits(wanted, ever(self._session.capacity(), self._begun))
 
-    def _decide(self, turn: Turn) -> None:
+    async def _decide(self, turn: Turn) -> None:
         limits = live_limits(self._settings, self._session.capacity())
         decision = self._first_things_first(turn, limits)
-        if decision.submit:
-            self._intend(turn, decision.submit)
+        for first in range(0, len(decision.submit), SLICE):
+            await breathe(first)
+            self._intend(turn, decision.submit[first : first + SLICE])
         cancel = [key for key in decision.cancel if key not in self._asked]
         self._asked.update(cancel)
         turn.cancel += cancel
@@ -343,7 +352,7 @@ class Leader:
         if turn.limit:
             await self._session.limit(self._settings.cores, self._settings.memory, self._settings.disk)
         if turn.submit:
-            await self._session.submit([self._attempt(job) for job in turn.submit])
+            await self._session.submit(await self._attempts(turn.submit))
         if turn.stop:
             await self._session.stop_services(turn.stop)
         if turn.ask:
@@ -351,9 +360,22 @@ class Leader:
         if turn.cancel:
             await self._session.cancel(turn.cancel)
 
+    async def _attempts(self, jobs: Sequence[ev.JobId]) -> list[Attempt]:
+        attempts = []
+        for number, job in enumerate(jobs):
+            await breathe(number)
+            attempts.append(self._attempt(job))
+        return attempts
+
     def _attempt(self, job: ev.JobId) -> Attempt:
         attempt = self.supply.attempt(self.state, self.state.jobs[job], self._cwd, self._settings.max_log)
         if not self._settings.chaos:
             return attempt
         seconds = doom(attempt.key, self._settings.chaos, self._settings.chaos_seconds)
         return msgspec.structs.replace(attempt, doom=seconds)
+
+
+async def breathe(number: int) -> None:
+    """Before the one of many things that has this number, from 0 on: now and then, let others go ahead."""
+    if number and not number % SLICE:
+        await cancel_shielded_checkpoint()
