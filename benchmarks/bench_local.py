@@ -101,7 +101,7 @@ def measure() -> Iterator[Row]:
     """Milliseconds a job, in turns, and the share of the bare loop's rate that commands reach."""
     adopt_orphans()
     with scratch() as directory:
-        works = {"bare": bare_loop, "executor": executor}
+        works: dict[str, Callable[[int], object]] = {"bare": bare_loop, "executor": executor}
         works |= {form: of_orch(directory / form, form) for form in ("command", "fork", "pool")}
         rounds = [{name: marginal(work) for name, work in works.items()} for _ in range(ROUNDS)]
     wall = {name: statistics.median(each[name].wall for each in rounds) for name in works}
