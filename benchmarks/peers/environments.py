@@ -27,16 +27,10 @@ class Environment:
     version: str
 
     def variables(self) -> dict[str, str]:
-        """What a shell would have: without what is said to orch and to our own interpreter, and its programs first.
-
-        Where our own bytecode is kept (PYTHONPYCACHEPREFIX) is known to our own interpreter alone.
-        """
-        ours = self.python == Path(sys.executable)
+        """What a shell would have: without what is said to orch and to our own interpreter, and its programs first."""
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("ORCH_", "PYTHON", "VIRTUAL_"))
         }
-        if ours and "PYTHONPYCACHEPREFIX" in os.environ:
-            kept["PYTHONPYCACHEPREFIX"] = os.environ["PYTHONPYCACHEPREFIX"]
         return kept | {"PATH": f"{self.python.parent}{os.pathsep}{os.environ['PATH']}"}
 
 
