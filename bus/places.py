@@ -20,7 +20,7 @@ NEAR = 16 * 1024
 """Bytes that a search for a line narrows it down to, and that are then read at once."""
 
 _PROBE = 4 * 1024
-"""Bytes in which the beginning of a line is looked for first."""
+"""Bytes in which the beginning of a line is looked for first; more than an envelope has."""
 
 _HEAD = re.compile(rb'\{"seq":(\d+),"time":"[^"]*","epoch":(\d+),"group":(\d+),')
 _BEHIND_NEWLINE = re.compile(rb'\n\{"seq":(\d+),"time":"[^"]*","epoch":\d+,"group":\d+,')
@@ -66,10 +66,10 @@ class Index:
         return Place(self._seqs[k - 1], self._offsets[k - 1]), high
 
 
-def near(files: Files, handle: int, seq: int, index: Index, length: int, close: int = NEAR) -> Place:
-    """A line at or before event `seq`, not more than `close` bytes or one line away. What is met is noted."""
+def near(files: Files, handle: int, seq: int, index: Index, length: int, close: int = 0) -> Place:
+    """A line at or before event `seq`, at most `close` bytes (0: `NEAR`) or one line away. What is met is noted."""
     low, high = index.around(seq, length)
-    while high - low.offset > close:
+    while high - low.offset > (close or NEAR):
         middle = (low.offset + high) // 2
         found = _line_behind(files, handle, middle, high)
         if found is not None:
@@ -82,14 +82,14 @@ def near(files: Files, handle: int, seq: int, index: Index, length: int, close: 
 
 
 def line_of(
-    files: Files, handle: int, seq: int, index: Index, length: int, close: int = NEAR
+    files: Files, handle: int, seq: int, index: Index, length: int, close: int = 0
 ) -> tuple[int, bytes, bytes] | None:
     """Offset and line (with its newline) of event `seq`, and what was read behind it; None if it is not there."""
     place = near(files, handle, seq, index, length, close)
     data, newlines = b"", seq - place.seq + 1
     while len(lines := data.split(b"\n", newlines)) <= newlines:
         at = place.offset + len(data)
-        more = files.read(handle, at, min(max(close, len(data)), length - at)) if at < length else b""
+        more = files.read(handle, at, min(max(close or NEAR, len(data)), length - at)) if at < length else b""
         if not more:
             return None
         data += more
@@ -99,7 +99,7 @@ def line_of(
     return place.offset + len(data) - len(lines[-1]) - len(line), line, lines[-1]
 
 
-def group_start(files: Files, handle: int, seq: int, index: Index, length: int, close: int = NEAR) -> Place | None:
+def group_start(files: Files, handle: int, seq: int, index: Index, length: int, close: int = 0) -> Place | None:
     """Where some group not far before event `seq`, or that of it, begins; None if that cannot be found."""
     place = near(files, handle, seq, index, length, close)
     if not place.offset:

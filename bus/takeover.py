@@ -4,8 +4,8 @@ The protocol is described in `orch.bus.log`. Everything here blocks.
 
 A trusted point spares reading what lies before it. It says of a place in a segment: up to here all was whole, and is
 durable. Whoever names one has read that far, or has written it and synced it. The line that it names is looked for; if
-it stands there, the walk begins with the group that it ends, else at the beginning of the log, as if there were no
-point. Nothing of the take-over rests on what is not walked:
+it stands there, and ends a whole group, the walk begins with that group or not far before it, else at the beginning of
+the log, as if there were no point. Nothing of the take-over rests on what is not walked:
 
 - Which segments there are, and where each ends, is said by first lines, which are all read.
 - Where the predecessor ends is found by walking on after the claim. A commit that an older leader was told is durable
@@ -15,7 +15,8 @@ point. Nothing of the take-over rests on what is not walked:
 - What is written again is the predecessor's last group, which was walked, also if the point is right behind it. A
   relaxed segment is written again from its beginning.
 
-What is lost is that damage before the point is refused at once: it is refused when it is read.
+What is lost is that damage before the point is refused at once: it is refused when it is read. (A relaxed segment is
+cut back there if it is read as a whole. Behind a point it is not: what is there was durable, and may not be missing.)
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import msgspec
 from orch.bus.errors import LogTrouble, damaged
 from orch.bus.events import Predecessor
 from orch.bus.files import Files
+from orch.bus.groups import whole_groups
 from orch.bus.places import Index, Place, Point, group_start, stands
 from orch.bus.scan import blocks
 from orch.bus.segment import Span, chain, epochs, opened_file, segment_name, trouble
@@ -74,7 +76,7 @@ def survey(directory: Path, files: Files, trusted: Point | None = None) -> Past:
 
 
 def _place_of(span: Span, index: Index, point: Point, files: Files) -> Place | None:
-    """Where the group begins that ends at the point; None if the point is not one of this segment, as it is now."""
+    """Where some whole group begins not far before the point; None if the point is not one of this segment as it is."""
     if span.path.name != point.segment or not span.first <= point.seq:
         return None
     if span.end is not None and span.end.length < point.length:
@@ -82,7 +84,11 @@ def _place_of(span: Span, index: Index, point: Point, files: Files) -> Place | N
     with trouble("read", span.path), opened_file(span.path, files) as handle:
         if not stands(files, handle, point, span.epoch):
             return None
-        return group_start(files, handle, point.seq, index, point.length)
+        place = group_start(files, handle, point.seq, index, point.length)
+        if place is None:
+            return None
+        found = whole_groups(files.read(handle, place.offset, point.length - place.offset), place.seq)
+    return place if (place.offset + found.length, found.next) == (point.length, point.seq + 1) else None
 
 
 def claim(directory: Path, files: Files) -> tuple[int, int]:

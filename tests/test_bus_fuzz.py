@@ -25,14 +25,16 @@ import anyio
 import pytest
 from support.disk import Disk
 from support.kills import NIGHTLY
-from support.logs import LOG, WHO, clock, open_log, said, segment, without_sums, write_log
+from support.logs import LOG, WHO, clock, open_log, points, said, segment, without_sums, write_log
 from support.mutations import ALONE, WITH_OTHERS, mutated
 
+from orch.bus import places
 from orch.bus.codec import CODEC
 from orch.bus.errors import Fenced, LogDamaged
 from orch.bus.events import Event
 from orch.bus.log import Log
 from orch.bus.machine import Machine
+from orch.bus.places import Point
 from orch.bus.reader import read
 from orch.bus.segment import chain
 from orch.bus.verify import Verification
@@ -40,6 +42,8 @@ from orch.bus.verify import Verification
 CHUNKS = 20
 SPLICED = 5
 """Chunks of mutations by other files."""
+TRUSTING = 2
+"""Chunks of mutations of logs that are opened behind trusted points."""
 EACH = 4_000 if NIGHTLY else 1_000
 OPENED = 3
 """Every so many are opened by a new leader, too: that reads all of it three times, in the same way."""
@@ -111,6 +115,7 @@ class Original:
         self.paths = sorted(files)
         self.relaxed = b'"durability":"relaxed"' in files[self.paths[0]]
         self.spans = chain(LOG, disk_of(files))
+        self.points = points(LOG, disk_of(files))
         self.events = list(read(LOG, files=disk_of(files)))
         self.worlds = [self._up_to(path) for path in self.paths]
         self.lines = {path: data.splitlines(keepends=True) for path, data in files.items()}
@@ -256,6 +261,37 @@ async def test_what_is_put_in_from_elsewhere_is_at_most_whole_lines(originals: l
         for event in [*(events or ()), *good]:
             assert any(event in one.at.get(event.seq, ()) for one in originals), what
         assert number % OPENED or await opened(bounded(disk)) == events, what
+
+
+async def opened_behind(disk: Disk, trusted: Point) -> list[Event] | None:
+    """What a new leader that trusts a point finds, at once or when it reads; None if it is refused."""
+    try:
+        log = await Log.open(LOG, run="r1", machine=machine(disk), trusted=trusted)
+        events = list(log.history())
+        assert [log.fetch(event.seq) for event in events] == events
+        assert list(log.history(log.trusted)) == events[log.trusted.seq if log.trusted else 0 :]
+        await log.append([said("after")])
+    except LogDamaged:
+        return None
+    return events
+
+
+@pytest.mark.parametrize("chunk", range(TRUSTING))
+async def test_behind_a_trusted_point_nothing_else_is_read(
+    originals: list[Original], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the log is refused, at once or when it is read: also where a reader that reads all of it cuts it back."""
+    monkeypatch.setattr(places, "NEAR", 100)  # so that a search in a log of some hundred bytes has something to do
+    monkeypatch.setattr(places, "_PROBE", 160)
+    rng = random.Random(chunk)
+    taken_over = 0
+    for number, (log, path, data) in enumerate(mutations(originals, CHUNKS + chunk, alone=True)):
+        what = Case(chunk, number, path, data)
+        files = {**log.files, path: data}
+        events = await opened_behind(disk_of(files), rng.choice(log.points))
+        assert events == taken(disk_of(files)) or (log.relaxed and events is None), what
+        taken_over += events is not None
+    assert taken_over > EACH * 0.1
 
 
 def test_mutations_are_of_all_kinds(originals: list[Original]) -> None:
