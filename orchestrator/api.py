@@ -278,8 +278,8 @@ class Run:
             if jobs is None:
                 await self._over.wait()
             else:
-                wanted = [self._row(job) for job in jobs]
-                while not self._over.is_set() and any(row.state not in OVER for row in wanted):
+                wanted = [self._row(job).id for job in jobs]
+                while not self._over.is_set() and any(self.state.jobs.look(job).state not in OVER for job in wanted):
                     await self._moved.wait()
         if self._error is not None:
             raise self._error

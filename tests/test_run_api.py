@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 
 import anyio
@@ -11,6 +12,7 @@ from flows import dynamic, limits, parts, small
 
 import orch
 from orch.bus.events import Closed, Ended, Opened
+from orch.state import table
 
 
 def fibonacci(n: int) -> int:
@@ -63,6 +65,18 @@ async def test_waiting_for_some_jobs(tmp_path: Path) -> None:
         await run.wait(jobs=[1], timeout=60)
         assert run.status(1).state == "done"
         assert await run.result() == 55
+
+
+async def test_waiting_for_a_job_whose_row_is_packed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In runs of many jobs, the row of one that waits does not stay where it was."""
+    monkeypatch.setattr(table, "HOT", 1)
+    os.mkfifo(tmp_path / "pipe")
+    async with orch.Orchestrator(tmp_path / "s") as o:
+        run = await o.start(small.waits, path=str(tmp_path / "pipe"))
+        total = next(job.id for job in run.jobs() if job.kind == "total")
+        await run.wait(jobs=[total], timeout=60)
+        await anyio.to_thread.run_sync((tmp_path / "pipe").write_text, "on")
+        assert await run.result() == (45, "on")
 
 
 @pytest.mark.parametrize("isolation", ["fork", "pool"])

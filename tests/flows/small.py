@@ -40,3 +40,14 @@ def join(first: str, second: str) -> list[str]:
 @orch.workflow
 def needs_file(path: str) -> list[str]:
     return join(must_exist(path), beside())
+
+
+@orch.job
+def told(path: str) -> str:
+    return Path(path).read_text()
+
+
+@orch.workflow
+def waits(path: str) -> tuple[int, str]:
+    """One job lives until something is written to the pipe at `path`."""
+    return total([one(0, offset) for offset in range(10)]), told(path)
