@@ -234,6 +234,8 @@ def _stage(root: Path, manifest: Manifest, files: dict[str, Path], pickled: byte
     for name, file in files.items():
         copy = copies[name] = root / CODE / name
         copy.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".py"):  # whoever imports it first would make that, for others to write to if umask says so
+            (copy.parent / "__pycache__").mkdir(exist_ok=True)
         with _reading(file):
             shutil.copyfile(file, copy)
             copy.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
