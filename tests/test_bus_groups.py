@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulator.story import Story
 from support.disk import Disk
 from support.logs import LOG, machine, open_log, said, segment, without_sums, write_log
 
@@ -141,3 +142,12 @@ async def test_a_group_may_end_between_two_calls(monkeypatch: pytest.MonkeyPatch
         log.stage(events)
     await log.commit()
     assert groups(disk) == [(1, 1), (2, 2), (3, 6)]
+
+
+@pytest.mark.parametrize("chunk", range(3))
+def test_leaders_that_die_where_every_new_job_is_a_group(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they leave of a plan, or of what an attempt has made, counts for nothing, and nothing is lost."""
+    monkeypatch.setattr(log_module, "LARGE", 1)
+    monkeypatch.setattr(log_module, "_PORTION", 1)
+    for seed in range(chunk, 60, 3):
+        Story(seed).tell()
