@@ -47,9 +47,14 @@ def _boot_id() -> str:
 
 
 def _user() -> str:
+    return _user_of(os.getuid(), *map(os.environ.get, ("LOGNAME", "USER", "LNAME", "USERNAME")))
+
+
+@functools.cache  # where no variable tells, the password database is read
+def _user_of(uid: int, *_names: str | None) -> str:
     import getpass  # not at the top: agents only want the time
 
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # no such user in the password database, as in some containers
-        return str(os.getuid())
+        return str(uid)

@@ -158,8 +158,16 @@ async def _plan(
                 await session.close()
         raise
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove(scratch)
     return sessions[0], plans[0]
+
+
+def _remove(scratch: Path) -> None:
+    """Mostly nothing is left in it."""
+    try:
+        scratch.rmdir()
+    except OSError:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 async def _keep(lock: Lock) -> None:
