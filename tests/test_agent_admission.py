@@ -15,7 +15,7 @@ from support.admitting import GPUS, Desk
 
 from orch.agent.admission import PATIENCE
 from orch.agent.devices import suits
-from orch.agent.model import Shape, Task
+from orch.agent.model import Run, Shape, Task
 from orch.bus.events import Accelerator, Resources
 
 # Order and limits ------------------------------------------------------------------------------------------------
@@ -402,3 +402,23 @@ def test_other_runs_are_not_to_blame_for_a_limit_of_its_own() -> None:
     waits = desk.ask("mine")
     desk.let_in()
     assert desk.admission.waits_for(waits.run, waits.shape) == "cores: 1 wanted, 0 of 1 free"
+
+
+def test_on_a_full_host_none_of_many_runs_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(cores=2)
+    for number in range(50):
+        desk.ask(f"run{number}", 1 + number % 2)
+    assert sum(task.shape.cores for task in desk.let_in()) == 2
+    looked: list[Shape] = []
+    fits = desk.admission.fits
+
+    def look(run: Run, shape: Shape) -> bool:
+        looked.append(shape)
+        return fits(run, shape)
+
+    monkeypatch.setattr(desk.admission, "fits", look)
+    assert desk.let_in() == []
+    assert not looked
+    small = desk.ask("small", 0)
+    assert desk.let_in() == [small]
+    assert looked

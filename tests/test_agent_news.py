@@ -83,8 +83,8 @@ def leader(waiting: int) -> tuple[Told, Connection]:
 def test_a_leader_hears_at_once_where_little_waits(timers: Timers, news: News) -> None:
     told, connection = leader(ENOUGH - 1)
     for key in ("a", "b"):
-        connection.tell([Queued(key)], pressing=True)
-        news.tell([connection])
+        news.add(connection, [Queued(key)], pressing=True)
+        news.tell()
     assert told.keys == [["a"], ["b"]]
     assert not timers.set
 
@@ -92,29 +92,29 @@ def test_a_leader_hears_at_once_where_little_waits(timers: Timers, news: News) -
 def test_where_enough_waits_it_hears_of_what_happens_within_milliseconds_together(timers: Timers, news: News) -> None:
     told, connection = leader(ENOUGH)
     for key in ("a", "b"):
-        connection.tell([Queued(key)], pressing=True)
-        news.tell([connection])
+        news.add(connection, [Queued(key)], pressing=True)
+        news.tell()
     assert [seconds for seconds, _ in timers.set] == [HOLD]
     timers.fire()
     assert not told.keys  # not before the journal has it
-    news.tell([connection])
+    news.tell()
     assert told.keys == [["a", "b"]]
-    connection.tell([Queued("c")], pressing=True)
-    news.tell([connection])
+    news.add(connection, [Queued("c")], pressing=True)
+    news.tell()
     assert len(timers.set) == 1
     connection.run = Run("run", waiting=0)
-    news.tell([connection])
+    news.tell()
     assert told.keys == [["a", "b"], ["c"]]
 
 
 def test_what_leaves_nothing_to_do_waits_for_what_does(timers: Timers, news: News) -> None:
     told, connection = leader(0)
     for key, pressing in (("a", False), ("b", False), ("c", True), ("d", False)):
-        connection.tell([Queued(key)], pressing=pressing)
-        news.tell([connection])
+        news.add(connection, [Queued(key)], pressing=pressing)
+        news.tell()
     assert told.keys == [["a", "b", "c"]]
     timers.fire()
-    news.tell([connection])
+    news.tell()
     assert told.keys == [["a", "b", "c"], ["d"]]
 
 
@@ -123,7 +123,11 @@ def test_what_presses() -> None:
     assert all(presses(each) for each in (Finished("a", Outcome("a", Reason.FAILED)), Unknown("a"), Note("a", "up")))
 
 
-def test_nothing_is_set_where_there_is_nothing_to_tell(timers: Timers, news: News) -> None:
-    _, connection = leader(ENOUGH)
-    news.tell([connection])
+def test_what_was_told_is_not_looked_at_again(timers: Timers, news: News) -> None:
+    told, connection = leader(0)
+    news.add(connection, [Queued("a")], pressing=True)
+    news.tell()
+    connection.run = Run("run", waiting=ENOUGH)
+    news.tell()
+    assert told.keys == [["a"]]
     assert not timers.set

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from support.agents import PATIENCE, Lab, View
 from orch.adapters.contract import Queued
 from orch.agent import admission
 from orch.agent.model import Run
+from orch.agent.standstill import Standstill
 from orch.attempt import Attempt, Note, Reason
 from orch.bus.events import Accelerator
 
@@ -32,6 +33,17 @@ def waiting(desk: Desk, services: dict[str, Any], jobs: dict[str, Any]) -> list[
         desk.ask(run, **wanted)
     assert desk.let_in() == []
     return [desk.runs[run] for run in jobs]
+
+
+def test_no_run_is_looked_at_while_no_leader_says_that_its_own_stands_still() -> None:
+    looked: list[Run] = []
+
+    def runs() -> Iterator[Run]:
+        looked.append(Run("a"))
+        yield looked[0]
+
+    Standstill(Desk().admission).look(runs())
+    assert not looked
 
 
 GPU = Accelerator("gpu")

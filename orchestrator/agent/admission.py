@@ -12,6 +12,7 @@ So it starts at the latest when everything that runs at that moment has ended.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,6 +44,7 @@ class Admission:
         self.disk = 0
         self.free = set(totals.devices)
         self._queued = 0
+        self._wanted: dict[float, int] = {}  # how many of those that wait ask for so many cores
         self._room_in_pool = room_in_pool
         self._turns: deque[Run] = deque()
         self._passed: dict[tuple[Run, Line], float] = {}
@@ -86,6 +88,7 @@ class Admission:
             self._turns.append(run)
         run.waiting += 1
         self._queued += 1
+        self._wanted[task.shape.cores] = self._wanted.get(task.shape.cores, 0) + 1
 
     def inherit(self, task: Task, now: float) -> None:
         """An attempt takes the place of one that has just released it, unless a place is held for another."""
@@ -110,6 +113,9 @@ class Admission:
             del task.run.queues[task.line]
             self._passed.pop((task.run, task.line), None)
         self._queued -= 1
+        self._wanted[task.shape.cores] -= 1
+        if not self._wanted[task.shape.cores]:
+            del self._wanted[task.shape.cores]
         task.run.waiting -= 1
         if task.run.waiting == 0:
             self._turns.remove(task.run)
@@ -127,6 +133,8 @@ class Admission:
         held = self._starved(now)
         if held is not None and self.fits(held[0], held[1].shape):
             return self._start(*held, now)
+        if self._is_full():
+            return None
         begins = self._begins(*held) if held is not None else 0.0
         passed: list[tuple[Run, Line]] = []
         for _ in range(len(self._turns)):
@@ -138,6 +146,10 @@ class Admission:
                     self._passed.setdefault(each, now)
                 return found
         return None
+
+    def _is_full(self) -> bool:
+        """Is there too little left for any that waits? Then none of many runs need be looked at."""
+        return len(self._turns) > 1 and min(self._wanted) > self.totals.cores - self.cores + _TINY
 
     def _next_of(
         self, run: Run, held: tuple[Run, Line] | None, begins: float, passed: list[tuple[Run, Line]], now: float
@@ -266,8 +278,9 @@ class Admission:
 
     def never(self, shape: Shape) -> str:
         """What is short for good, since this host does not have it. Limits of a run may be raised again."""
-        return fits(_asked(shape), self.everything())
+        return fits(_asked(shape), self.everything)
 
+    @functools.cached_property
     def everything(self) -> Capacity:
         """What this host has."""
         return _capacity(self.totals)

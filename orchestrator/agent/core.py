@@ -131,6 +131,7 @@ class Agent:
             connection.refuse("say hello first")
         elif isinstance(message, protocol.StandStill):
             connection.still = message.heard
+            self._standstill.said(run)
         else:
             self._request(run, connection, message)
 
@@ -188,7 +189,7 @@ class Agent:
         connection.send(self._welcome(run))
 
     def _welcome(self, run: Run) -> protocol.Welcome:
-        limits, beyond = self._admission.limits(run), self._admission.everything()
+        limits, beyond = self._admission.limits(run), self._admission.everything
         return protocol.Welcome(
             self._parts.pid, self._parts.host, limits.cores, limits.memory, limits.disk, counted(limits.devices), beyond
         )
@@ -402,11 +403,11 @@ class Agent:
         for each in reversed(unheard):
             self._tell(run, *self._standings(run, each.key))
         if run.connection is not None:
-            run.connection.tell([update], pressing=pressing)
+            self._news.add(run.connection, [update], pressing=pressing)
 
     def _tell(self, run: Run, *updates: Update) -> None:
         if run.connection is not None:
-            run.connection.tell(updates, pressing=any(map(presses, updates)))
+            self._news.add(run.connection, updates, pressing=any(map(presses, updates)))
 
     # The end of each turn -------------------------------------------------------------------------------------
 
@@ -424,7 +425,7 @@ class Agent:
         self._execution.sweep()
         self._say_queued()
         self._write_journal()
-        self._news.tell(self._connections)
+        self._news.tell()
         self._standstill.settle(self._runs.values(), self._connections)
         self._consider_leaving()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 
 from orch.adapters.contract import Queued, Started, Update
 from orch.agent.connections import Connection
@@ -26,16 +26,23 @@ class News:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
+        self._unsent: dict[Connection, None] = {}
         self._holding = False
         self._overdue = False
 
-    def tell(self, connections: Collection[Connection]) -> None:
+    def add(self, connection: Connection, updates: Iterable[Update], *, pressing: bool) -> None:
+        """Have these sent. `pressing`: the leader may have something to do after one of them."""
+        connection.tell(updates, pressing=pressing)
+        self._unsent[connection] = None
+
+    def tell(self) -> None:
         """Send what cannot wait, or has waited for long enough."""
         overdue, self._overdue = self._overdue, False
-        for each in list(connections):  # one that turns out to be gone leaves them
+        for each in list(self._unsent):
             if overdue or each.run is None or (each.pressing and each.run.waiting < ENOUGH):
+                del self._unsent[each]
                 each.flush_updates()
-            elif each.updates and not self._holding:
+            elif not self._holding:
                 self._holding = True
                 self._loop.after(HOLD, self._hold_no_longer)
 

@@ -21,8 +21,13 @@ class Standstill:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self._said: dict[Run, None] = {}
         self._runs: list[Run] = []
         self._yields: Run | None = None
+
+    def said(self, run: Run) -> None:
+        """The leader of this run says that it stands still."""
+        self._said[run] = None
 
     def look(self, runs: Iterable[Run]) -> None:
         """Before anything is let in. `runs`: all, the oldest first."""
@@ -51,7 +56,13 @@ class Standstill:
         )
 
     def _still(self, runs: Iterable[Run]) -> list[Run]:
-        return [run for run in runs if run.connection is not None and run.connection.stands_still and self._serves(run)]
+        for run in list(self._said):
+            if run.connection is None or run.connection.still < 0:
+                del self._said[run]
+        return [run for run in runs if self._stands_still(run) and self._serves(run)] if self._said else []
+
+    def _stands_still(self, run: Run) -> bool:
+        return run in self._said and run.connection is not None and run.connection.stands_still
 
     def _serves(self, run: Run) -> bool:
         """Do services that are up run, and nothing else? More may run of which nobody has heard yet."""
