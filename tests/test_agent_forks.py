@@ -26,6 +26,7 @@ async def view(tmp_path: Path) -> AsyncIterator[View]:
 
 async def waiting(view: View) -> int:
     """Run attempts until there is a fork that waits for the next one; its pid."""
+    template = 0
     for _ in range(FEW):
         template = view.value(await view.run_one(view.python(os.getppid)))
     async with asyncio.timeout(PATIENCE):
@@ -77,3 +78,18 @@ async def test_many_at_once_have_one_each(view: View) -> None:
     pids = [view.value(await view.outcome(each)) for each in attempts]
     assert len(set(pids)) == len(pids)
     assert pids[0] == ready
+
+
+async def test_many_one_after_the_other_come_while_it_rehearses_still(view: View) -> None:
+    attempts = [view.python(jobs.add, number, 1, cores=os.cpu_count()) for number in range(50)]
+    await view.submit(*attempts)
+    assert [view.value(await view.outcome(each)) for each in attempts] == list(range(1, 51))
+
+
+async def test_those_with_files_are_not_the_only_ones_to_import_what_files_need(view: View) -> None:
+    template = view.value(await view.run_one(view.python(os.getppid)))
+    assert not view.value(await view.run_one(view.python(jobs.imported, "orch.store.file")))
+    await view.run_one(view.python(jobs.write_file, "some text"))
+    await view.run_one(view.python(jobs.pid))
+    assert view.value(await view.run_one(view.python(jobs.imported, "orch.store.file")))
+    assert view.value(await view.run_one(view.python(os.getppid))) == template

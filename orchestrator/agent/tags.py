@@ -7,7 +7,6 @@ started with a placeholder there, and each fork writes its own mark over it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from orch.agent.linux import memory, memory_at
@@ -21,6 +20,8 @@ _KEY = NAME.encode()
 
 def agent_name(store: str, host: str) -> str:
     """The part that all attempts of one agent share, also of a later agent for the same store, host and user."""
+    import hashlib  # a template has no use for it, and all that it has makes forks slower
+
     text = f"{os.path.realpath(store)}\0{host}\0{os.getuid()}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
@@ -28,6 +29,8 @@ def agent_name(store: str, host: str) -> str:
 def tag_of(agent: str, key: str) -> str:
     """The mark of an attempt. Long keys stand in it as a digest."""
     if len(agent) + 1 + len(key.encode()) > WIDTH:
+        import hashlib  # as above
+
         key = f"sha256-{hashlib.sha256(key.encode()).hexdigest()}"
     return f"{agent}:{key}"
 

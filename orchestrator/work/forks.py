@@ -19,8 +19,8 @@ from orch.attempt import Attempt, Note, Place
 from orch.bus.events import Blob, Resources
 from orch.work.execute import run_attempt
 
-MANY = 8
-"""Forks. A run that has so many is worth the time to import once what only attempts with files need."""
+FILES = 77
+"""Exit code of a fork that has imported what only attempts with files need: the next are likely to need it, too."""
 
 REHEARSALS = 10
 """So often a template rehearses: Python rewrites a function while that is new (PEP 659), and then leaves it alone."""
@@ -28,11 +28,8 @@ REHEARSALS = 10
 _NOTHING = pickle.dumps((int, (), {}), 5)
 
 
-def prepare(attempt: Attempt, number: int) -> None:
+def prepare(attempt: Attempt) -> None:
     """Import what all attempts of a kind need that most workflows lack: in the template, and not in every fork."""
-    if number == MANY:
-        import orch.store.file
-        import orch.work.staging
     if attempt.survey:
         import orch.work.calls
         import orch.work.survey
@@ -40,14 +37,21 @@ def prepare(attempt: Attempt, number: int) -> None:
         import orch.work.program  # noqa: F401 - as above
 
 
-def run_one(attempt: Attempt, place: Place, scratch: str, answers: socket.socket, stop_signal: int) -> None:
-    """Run the attempt, and send what it left behind. `stop_signal` is for services (`orch.agent.inside`)."""
+def prepare_files() -> None:
+    """The same for attempts with files."""
+    import orch.store.file
+    import orch.work.staging  # noqa: F401 - so that forks have it
+
+
+def run_one(attempt: Attempt, place: Place, scratch: str, answers: socket.socket, stop_signal: int) -> int:
+    """Run the attempt, and send what it left behind; the exit code. `stop_signal` is for services (see `inside`)."""
 
     def emit(note: Note) -> None:
         packets.send(answers, inside.encode(inside.Said(note)))
 
     outcome = run_attempt(attempt, place, emit, stop_signal=stop_signal, lent=scratch, last=True)
     packets.send(answers, inside.encode(inside.Left(outcome)))
+    return FILES if "orch.store.file" in sys.modules else 0
 
 
 def rehearse(place: Place) -> None:
@@ -64,17 +68,21 @@ def rehearse(place: Place) -> None:
         body=Blob(data=_NOTHING, size=len(_NOTHING)),
         resources=Resources(),
     )
-    attempt = inside.decode_attempt(inside.encode(attempt))
-    nowhere = f"{place.scratch}/{attempt.key}"
-    inside.encode(inside.Left(run_attempt(attempt, place, lambda _: None, lent=nowhere)))
+    one, other = packets.pair()
+    with one, other:
+        packets.send(one, inside.encode(inside.Fork(attempt, f"{place.scratch}/{attempt.key}")))
+        packet = packets.receive(other)
+    assert packet is not None
+    message = inside.to_template(packet[0])
+    assert isinstance(message, inside.Fork)
+    inside.encode(inside.Left(run_attempt(message.attempt, place, lambda _: None, lent=message.scratch)))
 
 
-def end_after(body: Callable[[], None]) -> NoReturn:
-    """The whole of a forked child: never back into the template's own code."""
+def end_after(body: Callable[[], int]) -> NoReturn:
+    """The whole of a forked child, which ends with the code that `body` gives: never back into the template's code."""
     code = 70
     try:
-        body()
-        code = 0
+        code = body()
     except BaseException:  # noqa: BLE001 - a bug of ours, or a full disk: it is on the attempt's stderr
         traceback.print_exc()
     finally:

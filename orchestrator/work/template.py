@@ -22,7 +22,7 @@ from orch.agent.tags import OwnTag, placeholder, tag_of
 from orch.attempt import Attempt
 from orch.environment import inherited
 from orch.errors import OrchError
-from orch.work.forks import REHEARSALS, end_after, prepare, rehearse, run_one
+from orch.work.forks import FILES, REHEARSALS, end_after, prepare, prepare_files, rehearse, run_one
 
 # The functions behind those of `signal`, whose way through enums costs a fork 50 pages more.
 _set_handler = signal.signal.__globals__["_signal"].signal
@@ -50,6 +50,7 @@ class Template:
         self._ahead: tuple[int, socket.socket] | None = None  # a fork that waits for its attempt, and how to reach it
         self._more_expected = False
         self._gathered = False
+        self._has_files = False
         self._wake_in, self._wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def serve(self) -> None:
@@ -95,8 +96,8 @@ class Template:
     def _fork(self, attempt: Attempt, scratch: str, data: bytes, descriptors: list[int]) -> None:
         self._forked += 1
         pid, message = self._hand_over(data, descriptors), ""
+        prepare(attempt)
         if not pid:
-            prepare(attempt, self._forked)
             pid, message = self._fork_now(attempt, scratch, descriptors)
         self._send(inside.Forked(attempt.key, pid, message))
         self._more_expected = self._forked >= FEW
@@ -115,19 +116,19 @@ class Template:
         return pid
 
     def _fork_now(self, attempt: Attempt, scratch: str, descriptors: list[int]) -> tuple[int, str]:
-        def body() -> None:
+        def body() -> int:
             self._become()
-            self._run(attempt, scratch, descriptors)
+            return self._run(attempt, scratch, descriptors)
 
         return self._child(body)
 
-    def _run(self, attempt: Attempt, scratch: str, descriptors: list[int]) -> None:
-        """In the child: run an attempt."""
+    def _run(self, attempt: Attempt, scratch: str, descriptors: list[int]) -> int:
+        """In the child: run an attempt; the exit code."""
         out, err, *stop = descriptors
         os.dup2(out, 1)
         os.dup2(err, 2)
         self._tag.set(tag_of(self._agent, attempt.key))
-        run_one(attempt, self._place, scratch, self._end, stop[0] if stop else -1)
+        return run_one(attempt, self._place, scratch, self._end, stop[0] if stop else -1)
 
     def _prepare_for_more(self) -> None:
         """There is nothing to do, and more will come."""
@@ -145,16 +146,17 @@ class Template:
         """Make the fork for the next attempt, and have it wait for that."""
         ours, theirs = packets.pair()
 
-        def body() -> None:
+        def body() -> int:
             ours.close()
             self._become()
             rehearse(self._place)
             packet = packets.receive(theirs)
             theirs.close()
-            if packet is not None:
-                message = inside.to_template(packet[0])
-                assert isinstance(message, inside.Fork)
-                self._run(message.attempt, message.scratch, packet[1])
+            if packet is None:
+                return 0
+            message = inside.to_template(packet[0])
+            assert isinstance(message, inside.Fork)
+            return self._run(message.attempt, message.scratch, packet[1])
 
         pid, _ = self._child(body)
         theirs.close()
@@ -164,7 +166,7 @@ class Template:
             ours.close()
 
     def _hire(self, number: int, scratch: str, descriptors: list[int]) -> None:
-        def body() -> None:
+        def body() -> int:
             from orch.work.pool import work
 
             out, err, feed = descriptors
@@ -178,11 +180,12 @@ class Template:
                 scratch=scratch,
                 mark=lambda key: self._tag.set(tag_of(self._agent, key)),
             )
+            return 0
 
         pid, message = self._child(body)
         self._send(inside.Hired(number, pid, message))
 
-    def _child(self, body: Callable[[], None]) -> tuple[int, str]:
+    def _child(self, body: Callable[[], int]) -> tuple[int, str]:
         """Fork; in the child, run `body` and end. The pid, or 0 and what went wrong."""
         try:
             pid = os.fork()
@@ -214,6 +217,9 @@ class Template:
                 self._ended(inside.Exited(pid, 0, 0.0, 0.0))
                 continue
             if done:
+                if status == FILES << 8 and not self._has_files:  # as wait(2) gives it
+                    self._has_files = True
+                    prepare_files()
                 self._ended(inside.Exited(pid, status, used.ru_utime, used.ru_stime, used.ru_maxrss * 1024))
 
     def _ended(self, news: inside.Exited) -> None:

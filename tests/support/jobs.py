@@ -199,3 +199,15 @@ def start_one() -> tuple[str, list[str]]:
     """Run a program, and litter."""
     subprocess.run(["true"], check=True)
     return litter()
+
+
+def imported(module: str) -> bool:
+    """Has this process imported it?"""
+    return module in sys.modules
+
+
+def write_file(text: str) -> None:
+    """Store a file."""
+    path = context().scratch / "text"
+    path.write_text(text, encoding="utf-8")
+    context().write_file(path)
