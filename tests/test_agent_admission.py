@@ -422,3 +422,14 @@ def test_on_a_full_host_none_of_many_runs_is_looked_at(monkeypatch: pytest.Monke
     small = desk.ask("small", 0)
     assert desk.let_in() == [small]
     assert looked
+
+
+def test_a_line_goes_with_the_last_that_was_in_it() -> None:
+    desk = Desk()
+    tasks = [desk.ask("a", memory=memory) for memory in (1, 2, 1)]
+    lines = desk.runs["a"].lines
+    assert tasks[0].line is tasks[2].line is not tasks[1].line
+    assert len(lines) == 2
+    desk.release(*desk.let_in())
+    tasks.clear()
+    assert len(lines) == 0

@@ -7,6 +7,7 @@ import enum
 import socket
 from collections import deque
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from orch.adapters.contract import RunInfo
 from orch.attempt import Attempt, Note, Outcome, Reason
@@ -47,11 +48,11 @@ class Shape:
     accelerators: tuple[Accelerator, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Line:
     """Attempts in one line are let in one after another. `walltime`: seconds that each lasts at most; 0: not known.
 
-    Made by `Run.line`, once for all that are alike.
+    Made by `Run.line`, once for all that are alike, and gone with the last of them.
     """
 
     shape: Shape
@@ -138,7 +139,7 @@ class Run:
     kept: dict[str, Outcome] = dataclasses.field(default_factory=dict)  # outcomes from an earlier agent's journal
 
     template: str = ""  # the part of a template's key that the leader's environment decides
-    lines: dict[tuple[Shape, int, float], Line] = dataclasses.field(default_factory=dict)
+    lines: WeakValueDictionary[tuple[Shape, int, float], Line] = dataclasses.field(default_factory=WeakValueDictionary)
 
     def line(self, shape: Shape, priority: int, walltime: float) -> Line:
         """The line for attempts like this."""
