@@ -16,8 +16,11 @@ ENOUGH = 64 << 20
 
 
 def gather() -> bool:
-    """Move what there is, if that is much; False if it is not, or cannot be."""
-    found = list(_ranges())
+    """Move what there is, if that is much; False if it is not, or cannot be moved."""
+    try:
+        found = list(_ranges())
+    except OSError:  # nothing tells
+        return False
     if sum(length for _, length in found) < ENOUGH:
         return False
     moved = [into_large_pages(address, length) for address, length in found]

@@ -187,6 +187,7 @@ class Template:
 
     def _child(self, body: Callable[[], int]) -> tuple[int, str]:
         """Fork; in the child, run `body` and end. The pid, or 0 and what went wrong."""
+        gc.freeze()  # also what was made since the last time
         try:
             pid = os.fork()
         except OSError as error:
@@ -205,7 +206,6 @@ class Template:
         _set_handler(_SIGINT, signal.default_int_handler)
         os.close(self._wake_in)
         os.close(self._wake_out)
-        gc.freeze()  # also what the template made since it was frozen
         gc.enable()
 
     def _reap(self) -> None:
