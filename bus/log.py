@@ -88,7 +88,7 @@ class Log:
         self._added = False
         self._ended: list[list[bytes]] = []
         self._error: Fenced | LogTrouble | None = None
-        self._committing = anyio.Lock()
+        self._committing = anyio.Lock(fast_acquire=True)  # a group commit is a pause enough
 
     @classmethod
     async def open(

@@ -48,7 +48,7 @@ class Planners:
     def __init__(self, tasks: anyio.abc.TaskGroup, idle: float = IDLE) -> None:
         self._tasks = tasks
         self._idle = idle
-        self._limit = anyio.Semaphore(AT_ONCE)
+        self._limit = anyio.Semaphore(AT_ONCE, fast_acquire=True)
         self._warm: dict[Key, Warm] = {}
         self._alone: set[Key] = set()  # those of which no fork is as good as a new process
 
@@ -198,7 +198,7 @@ class Fork:
     def __init__(self) -> None:
         self._answer: str | None = None
         self._code: int | None = None
-        self._reading = anyio.Lock()
+        self._reading = anyio.Lock(fast_acquire=True)
         self._talk, talk = socket.socketpair()
         self._word, word = packets.pair()
         self._err, err = os.pipe()
