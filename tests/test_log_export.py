@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.handmade import mixed, text, write_run
+from support.handmade import created, mixed, started, text, write_run
 from support.logs import segment
 
 from orch.bus import events as ev
@@ -118,6 +118,55 @@ def test_the_database_says_what_the_log_says(tmp_path: Path) -> None:
     assert found.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     found.close()
     assert directory.is_dir()
+
+
+def value(data: bytes) -> ev.Blob:
+    return ev.Blob(data=data, size=len(data))
+
+
+def again(job: int, child: int, refs: list[int], names: tuple[bytes, bytes]) -> list[ev.Event]:
+    """A checkpoint runs twice, since its child fails the first time."""
+    return [
+        *started(job),
+        ev.Added(job=child, by=job, attempt=1, kind="dig"),
+        ev.Succeeded(job=job, attempt=1, value=value(names[0]), refs=refs, added=1),
+        *started(child),
+        ev.Failed(job=child, attempt=1, reason="FAILED"),
+        ev.Rewound(job=job, failed=child),
+        *started(job, 2),
+        ev.Succeeded(job=job, attempt=2, value=value(names[1])),
+    ]
+
+
+def test_a_job_has_one_value_however_often_it_ran(tmp_path: Path) -> None:
+    """Checkpoints that run again, services that start again, values of earlier calls."""
+    key = "r.3.1"
+    events = [
+        created("r"),
+        ev.Added(job=1, kind="open", checkpoint=True, retries=1),
+        ev.Added(job=2, kind="known", checkpoint=True, retries=1),
+        ev.Added(job=3, kind="cached", cache=True),
+        ev.Added(job=4, kind="Db", form="service", serves=0),
+        ev.Planned(count=4, refs=[1, 2, 3]),
+        *again(1, 5, [5], (b"not yet known", b"second")),
+        *again(2, 6, [], (b"first", b"not looked at")),
+        ev.Submitting(job=3, attempt=1, key=key, adapter="local", survey=True),
+        ev.Surveyed(job=3, attempt=1, resources=ev.Resources(), call=ev.Call(digest="d"), usage=ev.Usage(wall=2.0)),
+        ev.Reused(job=3, run="other", source=7, values=[ev.Kept(value=value(b"earlier"))]),
+        *started(4),
+        ev.Serving(job=4, attempt=1, value=value(b"old")),
+        ev.Retrying(job=4, attempt=1, reason="LOST", charged=False),
+        *started(4, 2),
+        ev.Serving(job=4, attempt=2, value=value(b"new")),
+    ]
+    write_run(tmp_path, "r", events)
+    found = database(tmp_path)
+    values = found.execute("SELECT job, attempt, pickle FROM job_values WHERE job > 0 ORDER BY job").fetchall()
+    assert values == [(1, 2, b"second"), (2, 1, b"first"), (3, 1, b"earlier"), (4, 2, b"new")]
+    assert found.execute("SELECT ref FROM refs WHERE job = 1").fetchall() == []
+    assert found.execute("SELECT outcome, wall FROM attempts WHERE job = 3").fetchall() == [("surveyed", 2.0)]
+    assert found.execute("SELECT job FROM attempts WHERE outcome IS NULL").fetchall() == [(4,)]
+    found.close()
 
 
 def test_a_live_attempt_is_there_too(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,9 @@ class _Writer:
         for batch in read_batches(directory):
             self._database.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?)", map(self._event, batch))
             for event in batch:
+                valued = self._is_valued(event)
                 apply(self._state, event)
-                self._details(event)
+                self._details(event, valued=valued)
             progress(batch[-1].seq)
         for row in self._attempts.values():
             self._insert("attempts", row)
@@ -105,7 +106,12 @@ class _Writer:
         place = (event.seq, event.time, event.epoch, event.group, record["type"])
         return (*place, record.get("job"), record.get("attempt"), self._json(fields))
 
-    def _details(self, event: ev.Event) -> None:
+    def _is_valued(self, event: ev.Event) -> bool:
+        """Is the value of the job known that this event is about? Then it stays, whatever a later attempt returns."""
+        row = self._state.jobs.get(event.job) if isinstance(event, ev.Succeeded) else None
+        return row is not None and row.valued
+
+    def _details(self, event: ev.Event, *, valued: bool) -> None:
         match event:
             case ev.Submitting():
                 new = {"key": event.key, "adapter": event.adapter, "submitting": event.time}
@@ -115,23 +121,33 @@ class _Writer:
             case ev.Running():
                 start = {"host": event.host, "pid": event.pid, "running": event.since or event.time}
                 self._attempts[event.job, event.attempt] |= start
-            case ev.Succeeded() | ev.Retrying() | ev.Failed() | ev.Cancelled():
+            case ev.Succeeded() | ev.Retrying() | ev.Failed() | ev.Cancelled() | ev.Surveyed():
                 self._insert("attempts", self._attempts.pop((event.job, event.attempt), {}) | _ending(event))
-        if isinstance(event, ev.Planned):
-            self._value(0, 1, event)
-        elif isinstance(event, ev.Succeeded):
-            self._value(event.job, event.attempt, event)
+        match event:
+            case ev.Planned():
+                self._value(0, 1, event.seq, event.value, event.refs, alias=event.alias)
+                self._files(0, 1, event.files)
+            case ev.Succeeded():
+                if not valued:
+                    self._value(event.job, event.attempt, event.seq, event.value, event.refs, alias=event.alias)
+                self._files(event.job, event.attempt, event.files)
+            case ev.Serving():
+                self._value(event.job, event.attempt, event.seq, event.value)
+            case ev.Reused():
+                self._value(event.job, self._state.jobs[event.job].attempt, event.seq, event.values[0].value)
 
-    def _value(self, job: int, attempt: int, event: ev.Planned | ev.Succeeded) -> None:
-        value = event.value
-        row = (job, attempt, event.seq, value.size, value.file, value.digest, event.alias, value.data)
-        self._database.execute("INSERT INTO job_values VALUES (?,?,?,?,?,?,?,?)", row)
-        if event.refs:
-            refs = ((job, n, ref) for n, ref in enumerate(event.refs))
-            self._database.executemany("INSERT INTO refs VALUES (?,?,?)", refs)
-        if event.files:
-            files = ((job, attempt, file.path, file.size, file.digest, file.directory) for file in event.files)
-            self._database.executemany("INSERT INTO files VALUES (?,?,?,?,?,?)", files)
+    def _value(
+        self, job: int, attempt: int, seq: int, value: ev.Blob, refs: Sequence[int] = (), *, alias: bool = False
+    ) -> None:
+        """In the place of an earlier one: of a checkpoint that ran again, or of a service that did."""
+        row = (job, attempt, seq, value.size, value.file, value.digest, alias, value.data)
+        self._database.execute("INSERT OR REPLACE INTO job_values VALUES (?,?,?,?,?,?,?,?)", row)
+        self._database.execute("DELETE FROM refs WHERE job = ?", (job,))
+        self._database.executemany("INSERT INTO refs VALUES (?,?,?)", ((job, n, ref) for n, ref in enumerate(refs)))
+
+    def _files(self, job: int, attempt: int, files: Sequence[ev.StoredFile]) -> None:
+        rows = ((job, attempt, file.path, file.size, file.digest, file.directory) for file in files)
+        self._database.executemany("INSERT INTO files VALUES (?,?,?,?,?,?)", rows)
 
     def _rows(self) -> Iterator[Job]:
         """Jobs that are committed."""
@@ -159,13 +175,14 @@ class _Writer:
         self._insert("run", row)
 
 
-def _ending(event: ev.Succeeded | ev.Retrying | ev.Failed | ev.Cancelled) -> dict[str, Any]:
+def _ending(event: ev.Succeeded | ev.Retrying | ev.Failed | ev.Cancelled | ev.Surveyed) -> dict[str, Any]:
     used = event.usage
     row: dict[str, Any] = {"job": event.job, "attempt": event.attempt, "ended": event.time}
     row |= {"outcome": str(event.__struct_config__.tag), "reason": getattr(event, "reason", "")}
     for name in ("exit_code", "signal", "charged", "message"):
         row[name] = getattr(event, name, None)
     row |= {name: getattr(used, name) for name in ("wall", "user", "system", "memory", "disk")}
-    for name, blob in (("stdout", event.stdout), ("stderr", event.stderr)):
-        row |= {name: blob.data.decode("utf-8", "replace"), f"{name}_file": blob.file}
+    for name in ("stdout", "stderr"):
+        text = getattr(event, name, ev.EMPTY)  # a survey has none
+        row |= {name: text.data.decode("utf-8", "replace"), f"{name}_file": text.file}
     return row
