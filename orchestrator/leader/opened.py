@@ -131,7 +131,7 @@ class Opened:
                 await self._log.close()
                 if self._summary is not None:
                     self._summary.last()
-                if self._snapshots is not None:
+                if self._snapshots is not None and self._snapshots.is_due:
                     await self._machine.offload(self._snapshots.last)
         finally:
             if self._cache is not None:

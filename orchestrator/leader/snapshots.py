@@ -144,8 +144,14 @@ class Snapshots:
                 write(self._log.directory, self._run, *self._made)
             self._made = None
 
+    @property
+    def is_due(self) -> bool:
+        """The log is closed in order: has it become longer, and will it go on?"""
+        longer = self._state.seq - self._last >= LONG
+        return longer and not self._state.outcome and self._state.seq == self._log.last_seq
+
     def last(self) -> None:
-        """The log is closed in order: one more, if it has become longer and will go on."""
-        if not self._state.outcome and self._state.seq - self._last >= LONG and self._state.seq == self._log.last_seq:
+        """One more, where one is due."""
+        if self.is_due:
             self._made = self._log.end, image(self._state)
             self._write()
