@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import py_compile
 import signal
 import sys
 import textwrap
@@ -192,6 +193,26 @@ async def test_what_the_import_has_read_is_read_again_when_it_changes(desk: Desk
     second = await desk.plan(text)
     assert second[0] != first[0]
     assert second[1] != first[1]
+
+
+def _with(directory: Path) -> str:
+    """Python's path, with a directory more."""
+    return os.pathsep.join(filter(None, (str(directory), os.environ.get("PYTHONPATH"))))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+async def test_modules_that_are_not_stored_are_imported_again_when_they_change(desk: Desk, *, compiled: bool) -> None:
+    text, path = flow("return IMPORTED, elsewhere.VALUE", before="import elsewhere"), _with(desk.root / "path")
+    module = desk.root / "path" / "elsewhere.py"
+    module.parent.mkdir()
+    module.write_text("VALUE = 1")
+    if compiled:
+        py_compile.compile(str(module))
+    first = await desk.plan(text, PYTHONPATH=path)
+    assert await desk.plan(text, PYTHONPATH=path) == first
+    module.write_text("VALUE = 22")
+    second = await desk.plan(text, PYTHONPATH=path)
+    assert (second[0] != first[0], second[1]) == (True, 22)
 
 
 # Mistakes ---------------------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ dice; and it is not any more where what the import has read is another by now.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import sys
-import sysconfig
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +26,7 @@ class Watch:
     """Begun before the import. `own`: a directory whose files never change."""
 
     def __init__(self, own: str) -> None:
-        self._still = (f"{own}/", f"{sysconfig.get_path('stdlib')}/", *_MOVING)
+        self._still = (f"{own}/", *_MOVING)
         self._dice = random.getstate()
         self._open = _descriptors()
         self._read: dict[str, _Stamp] = {}
@@ -36,12 +36,12 @@ class Watch:
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._on or event not in ("open", "os.scandir", "os.listdir"):
             return
-        path = arguments[0]
-        if event == "open" and isinstance(arguments[1], str) and not arguments[1].startswith("r"):
-            return
+        path, flags = arguments[0], arguments[-1]
         if not isinstance(path, str | bytes) or (event == "os.listdir" and path in sys.path_importer_cache):
             return
-        path = os.path.abspath(os.fsdecode(path))
+        if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR):
+            return
+        path = _source(os.path.abspath(os.fsdecode(path)))
         if not path.startswith(self._still):
             self._read.setdefault(path, _stamp(path))
 
@@ -68,6 +68,16 @@ def freshen() -> None:
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()
+
+
+def _source(path: str) -> str:
+    """What is compiled stands for its source, which need not be read then."""
+    if not path.endswith(".pyc"):
+        return path
+    try:
+        return importlib.util.source_from_cache(path)
+    except ValueError:
+        return path
 
 
 def _stamp(path: str) -> _Stamp:
