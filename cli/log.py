@@ -273,7 +273,8 @@ def _tell(done: Repair, run: str, again: str) -> None:
     print(f"the first damage is at {done.audit.found.problems[0]}")
     dark = f", and {_many(lost.unreadable, 'line')} that cannot be read" if lost.unreadable else ""
     gone = f"events {lost.first:,} to {lost.last:,}{dark}" if lost.last >= lost.first else dark.removeprefix(", and ")
-    print(f"run {run}: {_many(done.kept, 'event')} {'are' if acted else 'would be'} kept; lost: {gone or 'no event'}")
+    verb = "would be" if not acted else "is" if done.kept == 1 else "are"
+    print(f"run {run}: {_many(done.kept, 'event')} {verb} kept; lost: {gone or 'no event'}")
     print(_results(done, again))
     for path in done.changed:
         print(f"  {path.name} {'was' if acted else 'would be'} {'emptied' if path != done.shortened else 'shortened'}")

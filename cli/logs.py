@@ -108,7 +108,8 @@ def _chosen(directory: Path, row: Job, attempt: int | None) -> Output | None:
 
 def _nothing(directory: Path, where: str, state: State, row: Job, attempt: int | None) -> None:
     if attempt is not None and attempt > row.attempt:
-        raise NoSuchJob(f"job {row.label} has had {row.attempt} attempts; there is no attempt {attempt}")
+        had = f"{row.attempt} attempt{'' if row.attempt == 1 else 's'}"
+        raise NoSuchJob(f"job {row.label} has had {had}; there is no attempt {attempt}")
     if row.state in LIVE:
         say(f"job {row.label}, attempt {row.attempt}, is {row.state}: its output is shown once it has ended")
         return

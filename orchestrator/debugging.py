@@ -75,7 +75,8 @@ def _check(state: State, row: Job, attempt: int | None) -> None:
     if row.form == "group":
         raise UserError(f"job {row.label} has no body: it only holds other jobs together")
     if attempt is not None and attempt > row.attempt:
-        raise NoSuchJob(f"job {row.label} has had {row.attempt} attempts; there is no attempt {attempt}")
+        had = f"{row.attempt} attempt{'' if row.attempt == 1 else 's'}"
+        raise NoSuchJob(f"job {row.label} has had {had}; there is no attempt {attempt}")
     unknown = [one.label for one in _inputs(state, row) if not one.value_seq or one.alias]
     if unknown:
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
