@@ -36,25 +36,30 @@ def test_a_row_comes_back_as_it_was() -> None:
     assert table.packed == 0
 
 
-def test_what_is_kept_stays_the_same_object() -> None:
+def test_what_somebody_holds_stays_the_same_object() -> None:
     table = Table(Job, hot=1)
     for job in range(1, 10):
         table[job] = full_row(job)
-    mine = [table[3], table[5]]
-    table.cool({3: None}, {5})
-    assert [table[3], table[5]] == mine
+    mine, one = [table[3], table[5]], table[7]
+    table.cool()
+    assert table.packed == 5
+    assert (table[3], table[5], table[7]) == (mine[0], mine[1], one)
     assert table[3] is mine[0]
-    assert table[5] is mine[1]
+    assert table[7] is one
+    del mine, one
+    for job in range(10, 20):
+        table[job] = full_row(job)
+    table.cool()
+    assert table.packed == 18
 
 
-def test_where_very_many_are_kept_they_are_seldom_gone_through() -> None:
-    table, kept, looks = Table(Job, hot=1), dict[int, None](), 0
+def test_where_very_many_are_held_they_are_seldom_gone_through() -> None:
+    table, held, looks = Table(Job, hot=1), list[Job](), 0
     for job in range(1, 2000):
         table[job] = full_row(job)
-        kept[job] = None
-        if table.too_many:
-            looks += 1
-            table.cool(kept)
+        held.append(table[job])
+        looks += table.too_many
+        table.cool()
     assert looks < 20
     assert table.packed == 0
 
@@ -90,7 +95,7 @@ def test_a_table_is_a_dictionary(steps: list[tuple[str, int]], hot: int) -> None
             table.drop(job)
             del plain[job]
         elif what == "cool":
-            table.cool({job: None})
+            table.cool()
         elif what == "look" and job in plain:
             assert table.look(job) == plain[job]
         assert table.get(job) == plain.get(job)
@@ -135,7 +140,6 @@ def test_a_state_of_many_jobs_is_packed_by_itself() -> None:
     state.jobs = Table(Job, hot=4)
     for job in range(1, 20):
         state.jobs[job] = full_row(job)
-    state.live[2] = None
     row = state.jobs[2]
     state.cool()
     assert state.jobs.packed == 14

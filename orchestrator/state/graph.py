@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from orch.bus.events import JobId
 from orch.state import keeping
 from orch.state.law import DEAD, LIVE, TRANSITIONS, JobState
-from orch.state.model import MOMENTS, NONE, WORKFLOW, Job, Jobs, State
+from orch.state.model import MOMENTS, NONE, SOME, WORKFLOW, Job, Jobs, State
 
 S = JobState
 READY, WAITING, SUCCEEDED, DONE = S.READY, S.WAITING, S.SUCCEEDED, S.DONE
@@ -89,13 +89,15 @@ def _watch(watchers: Jobs, job: Job) -> Jobs:
 
 def connect(state: State, job: Job) -> None:
     """Enter a new job into the graph: what it waits for, and what waits for it."""
-    for need in job.needs:
+    for position, need in enumerate(job.needs):
         other = state.jobs[need]
         if not other.valued:
             job.missing += 1
             job.doomed += bool(other.told & VALUELESS)
         if not other.valued or other.form == "service":
             other.users = _watch(other.users, job)
+        if position % SOME == SOME - 1:
+            state.cool()
     for parent in job.parents:
         if job.serves >= 0:
             _need_service(state.jobs[parent], job)
@@ -264,12 +266,14 @@ def _services_are_up(state: State, job: Job) -> bool:
 def hold(state: State, job: Job, refs: list[JobId]) -> None:
     """A body has left its value: it is known when all that stands in it is."""
     job.refs = refs
-    for ref in dict.fromkeys(refs):
+    for position, ref in enumerate(dict.fromkeys(refs)):
         other = state.jobs[ref]
         if not other.valued:
             other.holders = _watch(other.holders, job)
             job.pending += 1
             job.doomed += bool(other.told & VALUELESS)
+        if not position % SOME:
+            state.cool()
 
 
 def make_known(state: State, job: Job, todo: list[Job]) -> None:

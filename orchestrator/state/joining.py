@@ -10,15 +10,11 @@ from orch.state.graph import (
     open_up,
 )
 from orch.state.law import JobState
-from orch.state.model import NONE, Job, Made, State
+from orch.state.model import NONE, SOME, Job, Made, State
 from orch.state.queue import lane_of
 
 S = JobState
 ADDED, READY = S.ADDED, S.READY
-
-
-SOME = 4096
-"""Jobs that are committed before a look at whether there are too many rows."""
 
 
 def added(state: State, event: ev.Added) -> None:
@@ -50,10 +46,7 @@ def added(state: State, event: ev.Added) -> None:
 
 
 def commit(state: State, maker: Job, attempt: int, count: int, time: str, todo: list[Job]) -> None:
-    """The provisional jobs of an attempt become real; those from which something may follow are added to `todo`.
-
-    Rows that are in it already are not packed meanwhile.
-    """
+    """The provisional jobs of an attempt become real; those from which something may follow are added to `todo`."""
     made = state.provisional.pop((maker.id, attempt), None) or Made()
     if len(made.jobs) != count:
         raise IllegalTransition(f"{count} new jobs are counted, {len(made.jobs)} were added")
@@ -75,8 +68,8 @@ def commit(state: State, maker: Job, attempt: int, count: int, time: str, todo: 
             maker.open += 1
         if _admit(state, row, time):
             todo.append(row)
-        if not position % SOME and state.jobs.too_many:
-            state.jobs.cool(state.live, {maker.id, *(each.id for each in todo)})
+        if not position % SOME:
+            state.cool()
 
 
 def _admit(state: State, row: Job, time: str) -> bool:

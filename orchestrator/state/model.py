@@ -27,6 +27,9 @@ Jobs = Any  # a list of job numbers; `NONE` where there are none
 NONE: Jobs = ()
 """No jobs: what all rows have that have none."""
 
+SOME = 4096
+"""Jobs that are gone through before a look at whether too many rows are unpacked by now."""
+
 MOMENTS = {state: "over_at" if state in OVER else f"{state}_at" for state in JobState}
 """The field of a row that says when a state was entered."""
 _PASSED = [state for state in JobState if state not in OVER]
@@ -220,9 +223,8 @@ class State(msgspec.Struct, eq=False):
         return self.cancelling or bool(self.abandoned)
 
     def cool(self) -> None:
-        """Pack what has been let alone for long, if it is much. Nobody may hold on to a row over this."""
-        if self.jobs.too_many:
-            self.jobs.cool(self.live)
+        """Pack what has been let alone for long, if it is much."""
+        self.jobs.cool()
 
     @property
     def active(self) -> int:

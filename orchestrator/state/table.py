@@ -1,8 +1,8 @@
 """The rows of a run: those to which something happens as they are, the others packed, since there may be millions.
 
 A dictionary to those who read and change it. Rows that have been let alone for longest are packed when there are too
-many; one that is asked for again is unpacked for good, and is then as good as new. Only `cool` packs: nobody may hold
-on to a row that is not live over a call of it, or he changes what is not the state any more.
+many; one that is asked for again is unpacked for good, and is then as good as new. A row to which anybody still has a
+reference is not packed: Python counts them. So a row that somebody holds is the row of its job for as long as he does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import zlib
 from array import array
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
@@ -52,6 +53,12 @@ def pack(rows: list[Job], *, small: bool = True) -> Page:
 
 
 _encode = msgspec.msgpack.Encoder().encode
+
+
+_get: Any = dict.__getitem__
+
+ALONE = next(getrefcount(_get(table, job)) for table, job in [({0: object()}, 0)])
+"""How many references there are to a row that only the table has, as seen there."""
 
 
 class Table(dict[JobId, "Job"]):
@@ -157,15 +164,15 @@ class Table(dict[JobId, "Job"]):
         """Is it time to `cool`?"""
         return super().__len__() > max(2 * self.hot, self._lasting)
 
-    def cool(self, *keep: Collection[JobId]) -> None:
-        """Pack the rows that have been let alone for longest, but those in any of `keep`, if there are too many."""
+    def cool(self) -> None:
+        """Pack the rows that have been let alone for longest, and that nobody holds, if there are too many."""
         if not self.too_many:
             return
         old = itertools.islice(super().__iter__(), super().__len__() - self.hot)
-        chosen = [job for job in old if not any(job in each for each in keep)]
+        chosen = [job for job in old if getrefcount(_get(self, job)) == ALONE]
         for start in range(0, len(chosen), PAGE):
             self.put(pack([self.pop(job) for job in chosen[start : start + PAGE]]))
-        self._lasting = 2 * super().__len__()  # where very many are kept, they are not gone through at every turn
+        self._lasting = 2 * super().__len__()  # where very many are held, they are not gone through at every turn
 
     def pages(self) -> list[Page]:
         """All rows that are packed."""
