@@ -21,7 +21,6 @@ from orch.bus.topic import Topic
 from orch.errors import NoSuchJob, OrchError, RunCancelled, RunFailed, RunStopped, UserError
 from orch.leader.requests import SET, Request, drop_request, read_requests
 from orch.leader.settings import Choices, Limits, Settings, from_log, make_limits, make_settings
-from orch.planner_pool import Planners
 from orch.state.law import OVER, JobState
 from orch.state.model import State
 from orch.state.status import JobStatus, explain, job_status
@@ -30,6 +29,8 @@ from orch.store.locator import open_store
 
 if TYPE_CHECKING:
     from orch.inspection import Graph
+    from orch.planner_pool import Planners
+    from orch.planning import OpenPlanner
 
 _OUTSIDE = "an Orchestrator is used inside 'async with'"
 
@@ -73,7 +74,6 @@ class Orchestrator:
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._tasks.start_soon(self._watch_requests)
-        self._planners = Planners(self._tasks)
         return self
 
     async def __aexit__(
@@ -108,8 +108,6 @@ class Orchestrator:
         """
         from orch.leader.begin import begin
 
-        if self._planners is None:
-            raise OrchError(_OUTSIDE)
         opened = await begin(
             self.store,
             workflow,
@@ -121,7 +119,7 @@ class Orchestrator:
             run_id=run_id,
             run_name=run_name,
             tags=dict(tags or {}),
-            planner=self._planners.open,
+            planner=self._open_planner(),
         )
         return self._launch(Run(opened, self))
 
@@ -153,6 +151,21 @@ class Orchestrator:
             overrides=overrides,
         )
         return self._launch(Run(opened, self))
+
+    def _open_planner(self) -> OpenPlanner:
+        from orch.planner_process import is_early
+
+        if self._tasks is None:
+            raise OrchError(_OUTSIDE)
+        if is_early():  # this is the command, which plans once
+            from orch.planning import open_planner
+
+            return open_planner
+        if self._planners is None:
+            from orch.planner_pool import Planners
+
+            self._planners = Planners(self._tasks)
+        return self._planners.open
 
     def _launch(self, run: Run) -> Run:
         if self._tasks is None:

@@ -21,7 +21,7 @@ import msgspec
 
 from orch.agent import packets
 from orch.environment import packed
-from orch.planner_process import Process, is_early, read, write
+from orch.planner_process import Process, read, write
 from orch.planning import GRACE, Planner, PlannerHere, open_planner
 from orch.work.framing import Load
 
@@ -64,7 +64,7 @@ class Planners:
         """A planner for one plan, or with `here` this process. It is as if nobody had used it before."""
         key = (os.fspath(bundle), cwd, frozenset(environment.items()))
         async with self._limit:
-            if here or is_early() or key in self._alone:  # the command plans once, and has begun to
+            if here or key in self._alone:
                 async with open_planner(bundle, environment, cwd, here=here) as planner:
                     yield planner
                 return
