@@ -15,6 +15,9 @@ from orch.state.model import Job, State
 
 CACHE_BYTES = 64 * 1024 * 1024
 
+EACH = 400
+"""Bytes that one takes beside its data."""
+
 SURVEY_CORES = 0.1
 """What a survey is given at the most: it only looks at values."""
 
@@ -63,11 +66,11 @@ class Supply:
 
     def _put(self, seq: int, blob: ev.Blob) -> None:
         self._blobs[seq] = blob
-        self._bytes += len(blob.data) + 200
+        self._bytes += len(blob.data) + EACH
         while self._bytes > self._limit and len(self._blobs) > 1:
             first, oldest = self._blobs.popitem(last=False)
             self._tables.pop(first, None)
-            self._bytes -= len(oldest.data) + 200
+            self._bytes -= len(oldest.data) + EACH
 
     def values(self, state: State, jobs: list[ev.JobId]) -> dict[ev.JobId, Value]:
         """The values of done jobs, and of all jobs that stand in those values."""
