@@ -376,3 +376,19 @@ async def test_none_is_left_when_a_service_is_killed(tmp_path: Path) -> None:
     await service.wait()
     for pid in set(pids):
         await ended(pid)
+
+
+COMMAND = """
+import sys
+from orch.cli.main import main
+sys.argv = ["orch", "run", "--quiet", "--adapter", "null", "wf.py"]
+assert main() == 0
+assert "orch.planning" in sys.modules
+assert "orch.planner_pool" not in sys.modules
+"""
+
+
+async def test_the_command_plans_once_and_keeps_none(tmp_path: Path) -> None:
+    (tmp_path / "wf.py").write_text("import orch\n" + flow("return 1"))
+    done = await anyio.run_process([sys.executable, "-c", COMMAND], cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
