@@ -82,6 +82,8 @@ class Forks:
         return True
 
     def _fork(self, talk: int, errors: int, word: socket.socket) -> None:
+        if self._forked:
+            import orch.agent.linux  # noqa: F401 - slow to import: the first plan is in a hurry, and may be the only one
         child = os.fork()
         if not child:
             self._become(word)
@@ -102,7 +104,6 @@ class Forks:
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)
         os.close(nothing)
-        import orch.agent.linux  # noqa: F401 - slow to import: for the children to come
 
     def _become(self, word: socket.socket) -> None:
         """In the child: a process as the first one of the bundle was before it planned."""
