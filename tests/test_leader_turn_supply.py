@@ -11,7 +11,7 @@ from support.workflows import blob, resolve
 
 from orch.attempt import Attempt, NewJob, Outcome, Plan, Reason
 from orch.bus import events as ev
-from orch.leader.supply import Supply
+from orch.leader.supply import EACH, Supply
 from orch.testing.batch import FakeBatch
 
 
@@ -78,7 +78,7 @@ def test_the_cache_is_bounded_and_always_right(limit: int) -> None:
     for _ in range(500):
         job = chance.randint(1, 39)
         assert supply.blob(told.state.jobs[job].added_seq).data == bytes([job]) * job * 10
-        held = sum(len(blob.data) + 200 for blob in supply._blobs.values())
+        held = sum(len(blob.data) + EACH for blob in supply._blobs.values())
         assert held == supply._bytes
         assert held <= limit
     assert len(read) > 39
