@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import intern
 from typing import Any
 
 from orch.bus import events as ev
@@ -44,29 +45,22 @@ def submitting(state: State, event: ev.Submitting) -> None:
     else:
         if row.state is not READY:
             raise IllegalTransition(f"job {row.label} cannot go from {row.state} to {SUBMITTING}")
+        counts = state.counts
         state.lanes[row.lane] += 1
         if state.delayed or state.surveyed:
             set_forth(state, row)
         else:
             state.ready.discard(row)
-        _step(state, row, SUBMITTING)
-        row.submitting_at = event.time
+        counts[READY] -= 1
+        counts[SUBMITTING] += 1
+        row.state, row.submitting_at = SUBMITTING, event.time
     if event.survey:
         row.surveys -= 1
-    row.attempt, row.key, row.adapter = event.attempt, event.key, event.adapter
-    row.external_id = row.host = ""
-    row.pid = 0
-    if row.attempt > 1:
-        row.queued_at = row.running_at = ""
+    row.attempt, row.key, row.adapter = event.attempt, event.key, intern(event.adapter)
+    if event.attempt > 1:
+        row.external_id = row.host = row.queued_at = row.running_at = ""
+        row.pid = 0
     state.live[event.job] = None
-
-
-def _step(state: State, row: Job, new: JobState) -> None:
-    """The state of a job is now `new`: `move`, where it is known what that means."""
-    counts = state.counts
-    counts[row.state] -= 1
-    counts[new] += 1
-    row.state = new
 
 
 def _live(state: State, event: Any) -> Job:
@@ -82,8 +76,10 @@ def submitted(state: State, event: ev.Submitted) -> None:
     row = _live(state, event)
     if row.state is not SUBMITTING:
         raise IllegalTransition(f"job {row.label} cannot go from {row.state} to {QUEUED}")
-    _step(state, row, QUEUED)
-    row.queued_at = event.time
+    counts = state.counts
+    counts[SUBMITTING] -= 1
+    counts[QUEUED] += 1
+    row.state, row.queued_at = QUEUED, event.time
     row.external_id = event.id
 
 
@@ -92,9 +88,11 @@ def running(state: State, event: ev.Running) -> None:
     row = _live(state, event)
     if row.state is RUNNING:
         raise IllegalTransition(f"job {row.label} cannot go from {row.state} to {RUNNING}")
-    _step(state, row, RUNNING)
-    row.running_at = event.since or event.time
-    row.host, row.pid = event.host, event.pid
+    counts = state.counts
+    counts[row.state] -= 1
+    counts[RUNNING] += 1
+    row.state, row.running_at = RUNNING, event.since or event.time
+    row.host, row.pid = intern(event.host), event.pid
 
 
 def serving(state: State, event: ev.Serving) -> None:
@@ -139,7 +137,9 @@ def succeeded(state: State, event: ev.Succeeded) -> None:
     if row.unwanted or row.surveys < 0 or (row.form == "service" and not row.valued):
         raise IllegalTransition(f"the attempt of job {row.label} cannot be the last one")
     row.output_seq = event.seq
-    row.reason, row.message, row.exit_code, row.signal = "FINISHED", "", 0, 0
+    row.reason, row.exit_code = "FINISHED", 0
+    if row.message or row.signal:
+        row.message, row.signal = "", 0
     valued = row.valued
     if not valued:  # else it is a service, or a checkpoint that runs again: a value, once known, stays
         row.value_seq, row.alias = event.seq, event.alias

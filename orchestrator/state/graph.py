@@ -226,7 +226,8 @@ def finish_leaf(state: State, job: Job, todo: list[Job], time: str) -> None:
     job.state = DONE
     job.succeeded_at = job.over_at = time
     job.valued = job.opened = job.over = True
-    job.because = WORKFLOW
+    if job.because:
+        job.because = WORKFLOW
     job.told = SETTLED | DONE_TOLD
     maker = state.workflow if job.by == WORKFLOW else state.jobs[job.by]
     maker.unsettled -= 1

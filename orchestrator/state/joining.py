@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sys import intern
+
 from orch.bus import events as ev
 from orch.state.graph import (
     IllegalTransition,
@@ -23,8 +25,8 @@ def added(state: State, event: ev.Added) -> None:
         raise IllegalTransition(f"job {event.job} comes after job {state.next_job - 1}")
     state.next_job = event.job + 1
     row = Job(
-        event.job, event.kind, event.name, event.seq, event.by, event.form, event.needs, event.resources,
-        event.retries, event.retry, event.checkpoint, event.priority, event.local, event.time,
+        event.job, intern(event.kind), event.name, event.seq, event.by, intern(event.form), event.needs or NONE,
+        event.resources, event.retries, event.retry, event.checkpoint, event.priority, event.local, event.time,
     )  # fmt: skip
     if event.by:
         maker = state.jobs[event.by]
