@@ -20,6 +20,7 @@ from types import FrameType
 import pytest
 
 from simulator import planted, planted_model  # noqa: F401 - it registers its faults
+from simulator.kind import ANY, Kind
 from simulator.story import Story
 
 Told = tuple[int, str, list[str], int]
@@ -36,9 +37,9 @@ class Endless(Exception):
     """A step does not end."""
 
 
-def told(seed: int) -> Told:
+def told(seed: int, kind: Kind = ANY) -> Told:
     """Tell one story."""
-    story = Story(seed)
+    story = Story(seed, kind=kind)
     signal.alarm(LONGEST)
     try:
         story.tell()
@@ -53,24 +54,24 @@ def _too_long(_number: int, _frame: FrameType | None) -> None:
     raise Endless(f"a story takes more than {LONGEST} s: some step of it does not end")
 
 
-def work(first: int, stride: int, deadline: float, most: int, results: Queue[Told | None]) -> None:
+def work(first: int, stride: int, deadline: float, most: int, kind: Kind, results: Queue[Told | None]) -> None:
     """A worker: seeds `first`, `first + stride` … until it is late, or nobody waits for it any more."""
     parent = os.getppid()
     for k in range(most):
         if time.monotonic() > deadline or os.getppid() != parent:
             break
-        seed, wrong, lines, events = told(first + k * stride)
+        seed, wrong, lines, events = told(first + k * stride, kind)
         results.put((seed, wrong, lines if wrong else [], events))
     results.put(None)
 
 
-def many(first: int, seconds: float, most: int, jobs: int) -> int:
+def many(first: int, seconds: float, most: int, jobs: int, kind: Kind) -> int:
     """Run workers for so long, or for so many seeds; the exit code."""
     results: Queue[Told | None] = multiprocessing.Queue()
     began = time.monotonic()
     share = -(-most // jobs) if most else sys.maxsize
     workers = [
-        multiprocessing.Process(target=work, args=(first + k, jobs, began + seconds, share, results), daemon=True)
+        multiprocessing.Process(target=work, args=(first + k, jobs, began + seconds, share, kind, results), daemon=True)
         for k in range(jobs)
     ]
     for worker in workers:
@@ -118,14 +119,16 @@ def main() -> int:
     parser.add_argument("--break", dest="broken", choices=sorted(planted.FAULTS), help="with the engine broken so")
     given = parser.parse_args()
     signal.signal(signal.SIGALRM, _too_long)
+    kind = ANY
     with pytest.MonkeyPatch.context() as patch:
         if given.broken:
+            kind = planted.FAULTS[given.broken].kind
             planted.FAULTS[given.broken].plant(patch)
         if given.seed is not None:
-            seed, wrong, lines, _ = told(given.seed)
+            seed, wrong, lines, _ = told(given.seed, kind)
             show(seed, wrong or "not at all", lines)
             return 1 if wrong else 0
-        return many(given.first, sys.maxsize if given.seeds else given.time, given.seeds, given.jobs)
+        return many(given.first, sys.maxsize if given.seeds else given.time, given.seeds, given.jobs, kind)
 
 
 if __name__ == "__main__":

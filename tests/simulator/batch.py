@@ -34,6 +34,7 @@ class Wildness:
     `denies`     that the batch system says, unasked, that it does not know an attempt which it has
     `gives_up`   that the connection fails, and with it the leader
     `partial`    that a leader which dies in a call has got only a part of it through
+    `forsakes`   that a service which is up is lost
     """
 
     delay: float = 0.1
@@ -46,6 +47,7 @@ class Wildness:
     denies: float = 0.0
     gives_up: float = 0.0
     partial: float = 0.0
+    forsakes: float = 0.0
 
 
 @dataclasses.dataclass(eq=False)
@@ -219,6 +221,8 @@ class Batch:
         if record.stopped:
             self._leave(record)
         misfortune = self._misfortune(record)
+        if self.world.likely(self.wild.forsakes):
+            misfortune = Outcome(key=record.attempt.key, reason=Reason.LOST, message="by chance")
         if misfortune is not None:
             self.world.soon(2 * self.wild.longest, lambda: self._end(record, misfortune))
 

@@ -87,6 +87,8 @@ class Body:
         self.up = True
         self._said(Note(key=self.attempt.key, kind="up", blob=outcome.value))
         misfortune = self._host.misfortune(self.attempt)
+        if self._host.world.likely(self._host.weather.forsakes):
+            misfortune = Outcome(key=self.attempt.key, reason=Reason.LOST, message="by chance")
         if misfortune is not None:
             self._host.world.soon(2 * self._host.weather.longest, lambda: self._stored(misfortune))
         if self.dismissed:

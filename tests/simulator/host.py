@@ -56,6 +56,7 @@ class Weather:
     `cannot`   that an attempt cannot be started
     `defers`   that it leaves something to be done after its end
     `dies`     that a new agent dies soon, in the middle of whatever it does then
+    `forsakes` that a service which is up is lost
     """
 
     delay: float = 0.01
@@ -66,6 +67,7 @@ class Weather:
     cannot: float = 0.0
     defers: float = 0.0
     dies: float = 0.0
+    forsakes: float = 0.0
 
 
 class Host:

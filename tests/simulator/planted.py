@@ -28,6 +28,7 @@ from orch.state.decide import attempt_key
 from orch.state.law import LIVE, JobState
 from orch.state.model import Job, State
 from orch.store.file import FileStore
+from simulator.kind import ANY, Kind
 from simulator.process import Mounted
 
 Patch = pytest.MonkeyPatch
@@ -35,20 +36,28 @@ Patch = pytest.MonkeyPatch
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """`plant` puts it in. `why`: what could happen to users."""
+    """`plant` puts it in. `why`: what could happen to users. `kind`: of the stories that show it; others seldom do."""
 
     why: str
     plant: Callable[[Patch], None]
+    kind: Kind
 
 
 FAULTS: dict[str, Fault] = {}
 
+AGENTS = Kind(theme="system", here=True)
+DISK = Kind(theme="disk")
+ELSEWHERE = Kind(theme="system", here=False)
+LEADERS = Kind(theme="leaders")
+SERVICES = Kind(theme="services")
+WISHES = Kind(theme="wishes")
 
-def fault(why: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+
+def fault(why: str, kind: Kind = ANY) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     """Register one, under its function's name."""
 
     def register(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        FAULTS[plant.__name__.replace("_", "-")] = Fault(why, plant)
+        FAULTS[plant.__name__.replace("_", "-")] = Fault(why, plant, kind)
         return plant
 
     return register
@@ -70,27 +79,25 @@ def forget_to_sync(patch: Patch) -> None:
     patch.setattr(Log, "_write", write)
 
 
-@fault("a power cut takes away a whole segment")
+@fault("a power cut takes away a whole segment", DISK)
 def forget_to_sync_the_directory(patch: Patch) -> None:
     patch.setattr(Mounted, "sync_dir", lambda self, path: None)
 
 
-@fault("what an older leader was told is durable is not seen by the next one")
+@fault("what an older leader was told is durable is not seen by the next one", LEADERS)
 def do_not_scan_after_the_claim(patch: Patch) -> None:
     def rescan(directory: Any, before: Any, files: Any) -> Any:
         if before.end is None:
             return before
         last = before.spans[-1]
-        return takeover.Past(
-            spans=[*before.spans[:-1], msgspec.structs.replace(last, end=before.end)],
-            indexes=before.indexes,
-            end=before.end,
+        return msgspec.structs.replace(
+            before, spans=[*before.spans[:-1], msgspec.structs.replace(last, end=before.end)]
         )
 
     patch.setattr(log_module, "rescan", rescan)
 
 
-@fault("after a failed sync, a power cut takes away what the next leader has built upon")
+@fault("after a failed sync, a power cut takes away what the next leader has built upon", DISK)
 def trust_a_second_sync(patch: Patch) -> None:
     def secure(files: Any, span: Any, index: Any, end: Any) -> None:
         with trouble("sync", span.path), opened_file(span.path, files) as handle:
@@ -99,12 +106,12 @@ def trust_a_second_sync(patch: Patch) -> None:
     patch.setattr(takeover, "_secure", secure)
 
 
-@fault("two leaders lead at once")
+@fault("two leaders lead at once", LEADERS)
 def ignore_the_epoch(patch: Patch) -> None:
     patch.setattr(Log, "_must_lead", lambda self, *, fenced: None)
 
 
-@fault("a leader whose disk has failed goes on")
+@fault("a leader whose disk has failed goes on", DISK)
 def write_on_after_a_failed_sync(patch: Patch) -> None:
     patch.setattr(Log, "_must_work", lambda self: None)
 
@@ -146,13 +153,11 @@ async def _nothing() -> None:
 
 
 @fault("an attempt that was handed over is not known after a crash, and is handed over again")
-def drop_the_intention(patch: Patch) -> None:
-    def decide(self: Leader, turn: Turn) -> None:
-        real(self, turn)
-        late = [event for event in turn.events if isinstance(event, ev.Submitting)]
-        if late and isinstance(self._log, Log):
-            lines = self._log._lines
-            self._log._lines = [line for line in lines if b'"type":"submitting"' not in line]
+def hand_over_before_the_intention_is_durable(patch: Patch) -> None:
+    async def decide(self: Leader, turn: Turn) -> None:
+        await real(self, turn)
+        early, turn.submit = turn.submit, []
+        await self._session.submit(await self._attempts(early))
 
     real = Leader._decide
     patch.setattr(Leader, "_decide", decide)
@@ -173,7 +178,7 @@ def acknowledge_too_early(patch: Patch) -> None:
     patch.setattr(Leader, "_turn", turn)
 
 
-@fault("an old answer of the batch system makes a live attempt be handed over again")
+@fault("an old answer of the batch system makes a live attempt be handed over again", ELSEWHERE)
 def believe_old_answers(patch: Patch) -> None:
     def learn(self: Leader, turn: Turn, update: Update) -> None:
         if isinstance(update, Unknown):
@@ -203,7 +208,7 @@ def schedule_before_asking(patch: Patch) -> None:
     patch.setattr(Leader, "_find", find)
 
 
-@fault("a wish to cancel is forgotten by the next leader")
+@fault("a wish to cancel is forgotten by the next leader", WISHES)
 def forget_a_cancel(patch: Patch) -> None:
     real = fold_module.HANDLERS[ev.Opened]
 
@@ -217,7 +222,7 @@ def forget_a_cancel(patch: Patch) -> None:
 # The fold and what feeds it --------------------------------------------------------------------------------------
 
 
-@fault("an old attempt commits after a newer one has begun")
+@fault("an old attempt commits after a newer one has begun", ELSEWHERE)
 def listen_to_old_attempts(patch: Patch) -> None:
     def row_of(state: State, key: str) -> Job | None:
         row = state.jobs.get(int(key.split(".")[1]))

@@ -16,10 +16,10 @@ from orch.state import rewind as rewind_module
 from orch.state.model import Job, State
 from simulator import batch as batch_module
 from simulator.bodies import Bodies
-from simulator.planted import Patch, fault, handle
+from simulator.planted import AGENTS, LEADERS, SERVICES, Patch, fault, handle
 
 
-@fault("children look for a service that is not there yet")
+@fault("children look for a service that is not there yet", SERVICES)
 def start_children_before_services(patch: Patch) -> None:
     patch.setattr(graph, "_services_are_up", lambda _state, _job: True)
 
@@ -62,7 +62,7 @@ def rewind_without_ending_what_lives(patch: Patch) -> None:
     patch.setattr(attempts_module, "rewind", rewind)
 
 
-@fault("jobs go on with a service that is gone")
+@fault("jobs go on with a service that is gone", SERVICES)
 def leave_the_users_of_a_lost_service_alone(patch: Patch) -> None:
     def make_unknown(state: State, service: Job, todo: list[Job], time: str) -> None:
         real(state, service, todo, time)
@@ -72,7 +72,7 @@ def leave_the_users_of_a_lost_service_alone(patch: Patch) -> None:
     patch.setattr(attempts_module, "make_unknown", make_unknown)
 
 
-@fault("jobs look for a service where its lost predecessor was")
+@fault("jobs look for a service where its lost predecessor was", SERVICES)
 def give_the_credentials_of_a_lost_service(patch: Patch) -> None:
     real = fold_module.HANDLERS[ev.Serving]
 
@@ -84,7 +84,7 @@ def give_the_credentials_of_a_lost_service(patch: Patch) -> None:
     handle(patch, ev.Serving, serving)
 
 
-@fault("a service is stopped while jobs use it")
+@fault("a service is stopped while jobs use it", SERVICES)
 def stop_services_too_early(patch: Patch) -> None:
     def to_stop(state: State) -> list[str]:
         services = [state.jobs[service] for each in state.services.values() for service in each]
@@ -107,7 +107,7 @@ def ignore_the_back_off(patch: Patch) -> None:
     patch.setattr(Backoff, "_set", set_)
 
 
-@fault("a job that backs off is forgotten by the next leader")
+@fault("a job that backs off is forgotten by the next leader", LEADERS)
 def forget_who_backs_off(patch: Patch) -> None:
     def init(self: Backoff, *args: Any) -> None:
         real(self, *args)
@@ -143,6 +143,6 @@ def forget_what_is_asked_for(patch: Patch) -> None:
     handle(patch, ev.Retrying, retrying)
 
 
-@fault("an attempt starts in what an earlier one has yet to clean up")
+@fault("an attempt starts in what an earlier one has yet to clean up", AGENTS)
 def start_before_what_was_deferred_is_done(patch: Patch) -> None:
     patch.setattr(Bodies, "catching_up", property(lambda _: False))

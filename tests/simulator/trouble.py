@@ -25,6 +25,9 @@ ENDS = {
     Reason.MAXJOBDURATION: 0.02,
 }
 
+SERVICES = "services"
+"""The theme of services that are lost: jobs have more of them."""
+
 THEMES: Mapping[str, Mapping[str, int]] = {
     "everything": {
         "kill": 2, "kill_soon": 2, "interrupt": 2, "stop": 1, "power_cut": 1, "disk_full": 1, "second_leader": 1,
@@ -34,6 +37,7 @@ THEMES: Mapping[str, Mapping[str, int]] = {
     "disk": {"power_cut": 8, "disk_full": 2, "kill_soon": 1, "stop": 1, "second_leader": 1},
     "system": {"agent": 5, "kill_soon": 1},
     "wishes": {"wish": 6, "kill_soon": 3, "agent": 1},
+    SERVICES: {"agent": 2, "kill_soon": 2, "interrupt": 1, "second_leader": 1},
 }  # fmt: skip
 """How often each misfortune comes, in parts."""
 
@@ -41,12 +45,12 @@ THEMES: Mapping[str, Mapping[str, int]] = {
 class Trouble:
     """Everything that goes wrong in one story, from its seed."""
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, story: Story, theme: str) -> None:
         self.over = False
         self._story = story
         self._world = story.world
         chance = story.world.chance
-        self.theme = chance.choice(sorted(THEMES))
+        self.theme = theme
         story.world.say("story", f"the theme is {self.theme}")
         self._upset_the_system()
         self._upset_the_disk()
@@ -61,6 +65,7 @@ class Trouble:
         ends = {reason: often * chance.choice([0, 1, 2]) for reason, often in ENDS.items()}
         longest = chance.choice([0.1, 2.0, 10.0])
         slow = chance.choice([0.0, 1.0])
+        forsakes = chance.choice([0.3, 0.6]) if self.theme == SERVICES else 0.0
         system = self._story.system
         if isinstance(system, Host):
             system.weather = Weather(
@@ -71,6 +76,7 @@ class Trouble:
                 cannot=chance.choice([0.0, 0.02]),
                 dies=chance.choice([0.0, 0.2, 0.5]),
                 defers=chance.choice([0.0, 0.0, 0.3]),
+                forsakes=forsakes,
             )
             return
         system.wild = Wildness(
@@ -84,6 +90,7 @@ class Trouble:
             denies=chance.choice([0.0, 0.05, 0.3]),
             gives_up=chance.choice([0.0, 0.01]),
             partial=chance.choice([0.0, 0.01]),
+            forsakes=forsakes,
         )
 
     def _upset_the_disk(self) -> None:

@@ -29,12 +29,17 @@ from simulator.world import World
 
 
 class Workload:
-    """`names` of all jobs that will have been made, and the `expected` result. `rich`: with everything in it."""
+    """`names` of all jobs that will have been made, and the `expected` result. `rich`: with everything in it.
 
-    def __init__(self, seed: int, world: World, disk: Disk, *, most: int, deepest: int, rich: bool) -> None:
+    `services`: how often jobs are services, in parts.
+    """
+
+    def __init__(
+        self, seed: int, world: World, disk: Disk, *, most: int, deepest: int, rich: bool, services: int = 1
+    ) -> None:
         self._seed = seed
         self._disk = disk
-        self.rich = RichWorkflow(seed, most=most, deepest=deepest) if rich else None
+        self.rich = RichWorkflow(seed, most=most, deepest=deepest, services=services) if rich else None
         self._workflow = self.rich or RandomWorkflow(seed, most=most, deepest=deepest, retries=2)
         self.store = FileStore(ROOT, Facade(world, disk))
         self.names = self._workflow.names
@@ -53,7 +58,7 @@ class Workload:
         inline = msgspec.structs.replace(attempt, body=Blob(data=self._read(attempt.body)), values=values)
         try:
             outcome = self._workflow.body(inline)
-        except LookupError as error:
+        except (LookupError, ValueError) as error:  # a place that is not filled, or no value at all
             raise Violation(f"{attempt.key} is given a value in which something is missing: {error!r}") from error
         if attempt.survey or outcome.reason is not Reason.FINISHED:
             return msgspec.structs.replace(outcome, key=attempt.key)

@@ -15,10 +15,13 @@ WANTED = Blob(data=b"{}", size=2)
 TRIES = 30
 
 
-def random_jobs(chance: random.Random, most: int, *, least: int = 0) -> list[NewJob]:
-    """From `least` up to `most` jobs of one attempt, some with children, follow-ons, services, or without a body."""
+def random_jobs(chance: random.Random, most: int, *, least: int = 0, services: int = 1) -> list[NewJob]:
+    """From `least` up to `most` jobs of one attempt, some with children, follow-ons, services, or without a body.
+
+    `services`: how many of them there are for seven plain jobs, about.
+    """
     for _ in range(TRIES):
-        jobs = _jobs(chance, chance.randint(min(least, most), most))
+        jobs = _jobs(chance, chance.randint(min(least, most), most), services)
         try:
             check_order(jobs, "the maker")
         except GraphError:
@@ -27,20 +30,20 @@ def random_jobs(chance: random.Random, most: int, *, least: int = 0) -> list[New
     return []
 
 
-def _jobs(chance: random.Random, count: int) -> list[NewJob]:
+def _jobs(chance: random.Random, count: int, services: int) -> list[NewJob]:
     order = list(range(count))
     chance.shuffle(order)
     found: dict[int, NewJob] = {}
     for job in order:
-        found[job] = _job(chance, found)
+        found[job] = _job(chance, found, services)
     return [found[job] for job in range(count)]
 
 
-def _job(chance: random.Random, before: dict[int, NewJob]) -> NewJob:
+def _job(chance: random.Random, before: dict[int, NewJob], services: int) -> NewJob:
     """One more job, which may come after those before it."""
     plain = [job for job, record in before.items() if record.form != "service"]
     hosts = [MAKER, *(job for job in plain if not before[job].checkpoint)]
-    form = chance.choice(["fork"] * 7 + ["service", "group"])
+    form = chance.choice([*["fork"] * 7, *["service"] * services, "group"])
     retries, priority = chance.randint(0, 3), chance.choice([0, 0, 0, 1])
     if form == "service":
         serves = chance.choice(hosts)

@@ -42,10 +42,11 @@ class RichWorkflow:
     `has_failed` says how often a job has failed for good so far
     """
 
-    def __init__(self, seed: int, *, most: int = 4, deepest: int = 3) -> None:
+    def __init__(self, seed: int, *, most: int = 4, deepest: int = 3, services: int = 1) -> None:
         self._seed = seed
         self._most = most
         self._deepest = deepest
+        self._services = services
         self.has_failed: Callable[[str], int] = lambda _: 0
         self.names: set[str] = set()
         self.reused: set[str] = set()
@@ -65,7 +66,7 @@ class RichWorkflow:
         depth = name.count("/")
         if depth >= self._deepest or chance.random() < 0.25 * depth:
             return Shape()
-        made = random_jobs(chance, self._most, least=0 if depth else 2)
+        made = random_jobs(chance, self._most, least=0 if depth else 2, services=self._services)
         jobs = [self._with_settings(chance, job, f"{name}/{k}") for k, job in enumerate(made)]
         refs = [job for job in passable(jobs) if chance.random() < 0.5]
         alias = bool(refs) and chance.random() < 0.3
