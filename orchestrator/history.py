@@ -78,7 +78,6 @@ def fold_quickly(directory: Path, at: int | None = None, *, state: State | None 
     with _no_collector():
         for batch in read_batches(directory, from_seq=state.seq + 1, to_seq=at, files=files):
             fold(batch, state)
-            state.cool()
     return state
 
 

@@ -43,7 +43,6 @@ async def lead(directory: Path, upto: int, durability: Any = "always") -> None:
         first = [ev.Created(run="r"), *(added(job) for job in range(1, JOBS + 1)), ev.Planned(count=JOBS)]
         for events in [first, *(run_through(job) for job in range(1, upto + 1))]:
             fold(await log.append(events), state)
-            state.cool()
             keeper.committed()
             await anyio.wait_all_tasks_blocked()
             while keeper.busy:

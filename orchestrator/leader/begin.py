@@ -223,7 +223,6 @@ async def commit_first(
             state = fold([log.opened])
             async for group in log.append_many(events):
                 fold(group, state)
-                state.cool()
         except BaseException:  # cancelled, too: an open log is closed in order
             with anyio.CancelScope(shield=True):
                 await log.close()

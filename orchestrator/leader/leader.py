@@ -179,7 +179,6 @@ class Leader:
             self._whole = True
             await self._act(turn)
         await self._aside.follow(turn)
-        self.state.cool()
         return turn.last
 
     # Deciding: no I/O from here … A long turn lets others go ahead now and then; nothing else is waited for.

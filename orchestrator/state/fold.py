@@ -44,6 +44,7 @@ def fold(events: Iterable[ev.Event], state: State | None = None) -> State:
             raise _unknown(event, error) from None
     if event is not None:
         state.seq, state.time = seq, event.time
+    state.cool()
     return state
 
 

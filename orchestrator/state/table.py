@@ -2,7 +2,8 @@
 
 A dictionary to those who read and change it. Rows that have been let alone for longest are packed when there are too
 many; one that is asked for again is unpacked for good, and is then as good as new. A row to which anybody still has a
-reference is not packed: Python counts them. So a row that somebody holds is the row of its job for as long as he does.
+reference is not packed: Python counts them. So a row that somebody has asked for by number is the row of its job for as
+long as he holds it. Rows that are gone through to be looked at may be copies.
 """
 
 from __future__ import annotations

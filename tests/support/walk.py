@@ -46,7 +46,6 @@ class Walk:
 
     def step(self) -> None:
         state = self.told.state
-        state.cool()
         ready = [*state.ready, *state.delayed, *state.surveyed]
         if self.chance.random() < 0.05:
             self._disturb()
