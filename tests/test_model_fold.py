@@ -183,3 +183,11 @@ def test_a_service_comes_back_for_a_job_that_is_not_below_the_one_it_serves() ->
     assert to_stop(found.state) == ["r.2.2"]
     more(found, ev.Succeeded(job=2, attempt=2), ev.Ended(outcome="succeeded"))
     assert found.state.idle == {}
+
+
+def test_a_job_that_was_quicker_than_the_loss_of_its_service_waits_for_nothing_any_more() -> None:
+    for lost in (ev.Retrying(job=1, attempt=1, reason="LOST"), ev.Failed(job=1, attempt=1, reason="FAILED")):
+        found = told(job(1, serves=0, form="service"), job(2, needs=[1]), ev.Planned(count=2), submitting(1))
+        more(found, ev.Running(job=1, attempt=1), ev.Serving(job=1, attempt=1), submitting(2), lost)
+        more(found, ev.Succeeded(job=2, attempt=1))
+        assert state_of(found, 2) is S.DONE

@@ -228,6 +228,8 @@ def finish_leaf(state: State, job: Job, todo: list[Job], time: str) -> None:
     job.valued = job.opened = job.over = True
     if job.because:
         job.because = WORKFLOW
+    if job.missing or job.doomed:  # it was quicker than the news that a service of its own was lost
+        job.missing = job.doomed = 0
     job.told = SETTLED | DONE_TOLD
     maker = state.workflow if job.by == WORKFLOW else state.jobs[job.by]
     maker.unsettled -= 1
