@@ -73,7 +73,7 @@ def test_a_look_changes_nothing() -> None:
     assert [row.id for row in table.values()] == list(range(1, 10))
     assert table.packed == packed
     assert [row.id for row in table.where(lambda row: row.id in (2, 3))] == [2, 3]
-    assert table.packed == packed - 2
+    assert table.packed < packed
 
 
 STEPS = st.lists(

@@ -208,9 +208,12 @@ def has_succeeded(state: State, job: Job, todo: list[Job], time: str) -> None:
 
 
 def is_leaf(state: State, job: Job) -> bool:
-    """Does nobody wait for anything of this job, and is it nothing but the child of its maker? Most are."""
+    """Does nobody wait for this job, but for its value to stand in another, and is it but a child of its maker?
+
+    Most are: the workflow's value has a list of them.
+    """
     return not (
-        job.users or job.holders or job.children or job.followers or job.unsettled or job.pending or job.hurt
+        job.users or job.children or job.followers or job.unsettled or job.pending or job.hurt
         or job.serving or job.parents or job.follows or job.serves >= 0 or job.alias or job.link
         or state.needing or state.calls or job.id in state.services
     )  # fmt: skip
@@ -231,11 +234,23 @@ def finish_leaf(state: State, job: Job, todo: list[Job], time: str) -> None:
     if job.missing or job.doomed:  # it was quicker than the news that a service of its own was lost
         job.missing = job.doomed = 0
     job.told = SETTLED | DONE_TOLD
+    if job.holders:
+        _fill(state, job, todo)
     maker = state.workflow if job.by == WORKFLOW else state.jobs[job.by]
     maker.unsettled -= 1
     maker.open -= 1
     if not maker.unsettled or not maker.open:
         todo.append(maker)
+
+
+def _fill(state: State, job: Job, todo: list[Job]) -> None:
+    """The value of `job` is known to those in whose values it stands."""
+    holders, job.holders = job.holders, NONE
+    for holder in holders:
+        row = state.row(holder)
+        row.pending -= 1
+        if not row.pending:
+            todo.append(row)
 
 
 def _after_body(state: State, job: Job, todo: list[Job], time: str) -> None:
@@ -285,11 +300,7 @@ def make_known(state: State, job: Job, todo: list[Job]) -> None:
         target = state.jobs[job.refs[0]]
         job.value_seq, job.refs, job.alias = target.value_seq, target.refs, False
     job.valued = True
-    holders, job.holders = job.holders, NONE
-    for holder in holders:
-        row = state.row(holder)
-        row.pending -= 1
-        todo.append(row)
+    _fill(state, job, todo)
     if job.form == "service":
         satisfy(state, [user for user in job.users if not _has_run(state.jobs[user])], todo)
     else:

@@ -26,26 +26,19 @@ HOT = 32 * 1024
 """Rows that stay as they are, at least; up to twice as many before the rest is packed. Some 25 MB."""
 
 PAGE = 64
-"""Rows that are packed together: more would take less room, and more time when one of them is asked for."""
-
-OPEN = 64
-"""Pages that are kept unpacked, for the next row of the same."""
+"""Rows that are packed, and unpacked, together: more would take less room, and more time when one is asked for."""
 
 _T = TypeVar("_T")
 
 
-TAKEN = -1
-
-
 class Page:
-    """Some rows, packed. In `jobs` their numbers, or TAKEN: then nobody asks for the row of that place any more."""
+    """Some rows, packed. `jobs` are their numbers."""
 
-    __slots__ = ("data", "jobs", "left")
+    __slots__ = ("data", "jobs")
 
     def __init__(self, jobs: array[int], data: bytes) -> None:
         self.jobs = jobs
         self.data = data
-        self.left = len(jobs) - jobs.count(TAKEN)
 
 
 def pack(rows: list[Job], *, small: bool = True) -> Page:
@@ -73,7 +66,7 @@ class Table(dict[JobId, "Job"]):
         self._cold = 0
         self._lasting = 0  # how many may be hot before it is worth a look again
         self._in_order = True  # the dictionary has its rows in order of their numbers
-        self._open: dict[Page, dict[JobId, Job]] = {}
+        self._seen: tuple[Page | None, dict[JobId, Job]] = None, {}  # the page that was looked at last
         rows: Any = list[kind]  # type: ignore[valid-type]  # it is known at run time only
         self._decode = msgspec.msgpack.Decoder(rows).decode
 
@@ -83,11 +76,8 @@ class Table(dict[JobId, "Job"]):
         page = self._page(job)
         if page is None:
             raise KeyError(job)
-        row = self._rows(page).pop(job)
-        self._take(page, job)
-        self._in_order = False
-        self[job] = row
-        return row
+        self._unpack(page)  # the whole of it: mostly, its neighbours come next
+        return self[job]
 
     def __contains__(self, job: object) -> bool:
         return super().__contains__(job) or self._page(job) is not None
@@ -137,15 +127,18 @@ class Table(dict[JobId, "Job"]):
     def look(self, job: JobId) -> Job:
         """A row to be looked at, and not to be changed. Raises KeyError."""
         page = self._page(job)
-        return self[job] if page is None else self._rows(page)[job]
+        if page is None:
+            return self[job]
+        if self._seen[0] is not page:
+            self._seen = page, {row.id: row for row in self._rows(page)}
+        return self._seen[1][job]
 
     def drop(self, job: JobId) -> None:
         """Take a row out for good. (`del` would have to be written in Python, and make `[] =` slow.)"""
         page = self._page(job)
-        if page is None:
-            super().__delitem__(job)
-        else:
-            self._take(page, job)
+        if page is not None:
+            self._unpack(page)
+        super().__delitem__(job)
 
     def where(self, wanted: Callable[[Job], bool]) -> Iterator[Job]:
         """The rows that are wanted, to be changed."""
@@ -188,32 +181,24 @@ class Table(dict[JobId, "Job"]):
         pages = self._pages
         pages.extend([None] * (max(page.jobs, default=0) + 1 - len(pages)))
         for job in page.jobs:
-            if job != TAKEN:
-                if job < 0 or pages[job] is not None or super().__contains__(job):
-                    raise ValueError(f"there cannot be another row of job {job}")
-                pages[job] = page
+            if job < 0 or pages[job] is not None or super().__contains__(job):
+                raise ValueError(f"there cannot be another row of job {job}")
+            pages[job] = page
         self._all[page] = None
-        self._cold += page.left
+        self._cold += len(page.jobs)
         self._in_order = False
 
-    def _take(self, page: Page, job: JobId) -> None:
-        """A row of a page is not there any more."""
-        page.jobs[page.jobs.index(job)] = TAKEN
-        page.left -= 1
-        if not page.left:
-            del self._all[page]
-        self._pages[job] = None
-        self._cold -= 1
+    def _unpack(self, page: Page) -> None:
+        for row in self._rows(page):
+            self._pages[row.id] = None
+            self[row.id] = row
+        del self._all[page]
+        self._cold -= len(page.jobs)
+        self._in_order = False
 
     def _page(self, job: object) -> Page | None:
         return self._pages[job] if isinstance(job, int) and 0 <= job < len(self._pages) else None
 
-    def _rows(self, page: Page) -> dict[JobId, Job]:
-        """The rows of a page that have not been taken since it was unpacked."""
-        found = self._open.get(page)
-        if found is None:
-            if len(self._open) >= OPEN:
-                del self._open[next(iter(self._open))]
-            found = {row.id: row for row in self._decode(zlib.decompress(page.data))}
-            self._open[page] = found
-        return found
+    def _rows(self, page: Page) -> list[Job]:
+        rows: list[Job] = self._decode(zlib.decompress(page.data))
+        return rows
