@@ -61,8 +61,9 @@ class Table(dict[JobId, "Job"]):
     def __init__(self, kind: type[Job], hot: int | None = None) -> None:
         super().__init__()
         self.hot = HOT if hot is None else hot
-        self._pages: list[Page | None] = []  # by number of the job; None: it is hot, or there is none
-        self._all: dict[Page, None] = {}  # the same, each once
+        self._places = array("l")  # of a job: the number of its page; 0: it is hot, or there is none
+        self._pages: dict[int, Page] = {}
+        self._last_page = 0
         self._cold = 0
         self._lasting = 0  # how many may be hot before it is worth a look again
         self._in_order = True  # the dictionary has its rows in order of their numbers
@@ -91,7 +92,7 @@ class Table(dict[JobId, "Job"]):
     def __iter__(self) -> Iterator[JobId]:
         if self._in_order:
             return super().__iter__()
-        cold = (job for job, page in enumerate(self._pages) if page is not None)
+        cold = (job for job, place in enumerate(self._places) if place)
         return iter(sorted(itertools.chain(super().__iter__(), cold)))
 
     def __eq__(self, other: object) -> bool:
@@ -170,7 +171,7 @@ class Table(dict[JobId, "Job"]):
 
     def pages(self) -> list[Page]:
         """All rows that are packed."""
-        return list(self._all)
+        return list(self._pages.values())
 
     def hot_rows(self) -> list[Job]:
         """All rows that are not."""
@@ -178,26 +179,27 @@ class Table(dict[JobId, "Job"]):
 
     def put(self, page: Page) -> None:
         """Take in rows that are packed. Raises ValueError if one of them is here, or has no number."""
-        pages = self._pages
-        pages.extend([None] * (max(page.jobs, default=0) + 1 - len(pages)))
+        places = self._places
+        places.frombytes(bytes(places.itemsize * max(0, max(page.jobs, default=0) + 1 - len(places))))
+        self._last_page += 1
         for job in page.jobs:
-            if job < 0 or pages[job] is not None or super().__contains__(job):
+            if job < 0 or places[job] or super().__contains__(job):
                 raise ValueError(f"there cannot be another row of job {job}")
-            pages[job] = page
-        self._all[page] = None
+            places[job] = self._last_page
+        self._pages[self._last_page] = page
         self._cold += len(page.jobs)
         self._in_order = False
 
     def _unpack(self, page: Page) -> None:
+        del self._pages[self._places[page.jobs[0]]]
         for row in self._rows(page):
-            self._pages[row.id] = None
+            self._places[row.id] = 0
             self[row.id] = row
-        del self._all[page]
         self._cold -= len(page.jobs)
         self._in_order = False
 
     def _page(self, job: object) -> Page | None:
-        return self._pages[job] if isinstance(job, int) and 0 <= job < len(self._pages) else None
+        return self._pages.get(self._places[job]) if isinstance(job, int) and 0 <= job < len(self._places) else None
 
     def _rows(self, page: Page) -> list[Job]:
         rows: list[Job] = self._decode(zlib.decompress(page.data))
