@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from report import Row, main, scratch
 from orch.adapters.null import NullAdapter
 from orch.api import Orchestrator
 from orch.bundle import Source
+from orch.cli.common import RARELY
 
 FLOW = Path(__file__).parent / "flow_noop.py"
 JOBS = 10_000
@@ -19,6 +21,7 @@ JOBS = 10_000
 
 async def _run(store: Path, jobs: int) -> tuple[float, float]:
     """CPU and wall time, in seconds, between the commit of the plan and the end of the run."""
+    gc.set_threshold(*RARELY)  # as orch run does
     async with Orchestrator(store, NullAdapter()) as orchestrator:
         run = await orchestrator.start(Source.file(FLOW), argv=["--count", str(jobs)])
         cpu, wall = time.process_time(), time.perf_counter()

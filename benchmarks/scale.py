@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 import os
 import resource
@@ -27,6 +28,7 @@ from orch.adapters.null import NullAdapter, NullSession, succeed
 from orch.api import Orchestrator
 from orch.attempt import Attempt
 from orch.bundle import Source
+from orch.cli.common import RARELY
 from orch.history import log_directory, replay_state
 
 FLOW = Path(__file__).parent / "flow_noop.py"
@@ -63,6 +65,7 @@ class Stuck(NullAdapter):
 
 async def lead(store: Path, jobs: int, adapter: NullAdapter) -> dict[str, float]:
     """A whole run: what it costs once it is planned."""
+    gc.set_threshold(*RARELY)  # as orch run does
     async with Orchestrator(store, adapter) as orchestrator:
         began = time.perf_counter()
         run = await orchestrator.start(Source.file(FLOW), argv=["--count", str(jobs)], run_id="run")
@@ -77,6 +80,7 @@ async def lead(store: Path, jobs: int, adapter: NullAdapter) -> dict[str, float]
 async def carry_on(store: Path) -> dict[str, float]:
     """Seconds until the run can go on, and until it has ended; what there is to do then is little."""
     began, cpu = time.perf_counter(), time.process_time()
+    gc.set_threshold(*RARELY)  # as orch run does
     async with Orchestrator(store, NullAdapter(succeed, PLACES)) as orchestrator:
         run = await orchestrator.resume("run")
         ready, spent = time.perf_counter() - began, time.process_time() - cpu

@@ -32,10 +32,16 @@ def is_alone() -> bool:
     return not gc.isenabled()
 
 
+RARELY = (7_000, 10, 100)
+"""Python's own numbers are for programs that make much garbage in circles. A leader makes next to none, and with a
+million jobs each look at everything takes as long as a thousand of them."""
+
+
 def collect_again() -> None:
     """What follows takes its time, and may make garbage; what there is now stays."""
     if is_alone():
         gc.freeze()
+        gc.set_threshold(*RARELY)
         gc.enable()
 
 
