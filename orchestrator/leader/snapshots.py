@@ -37,7 +37,7 @@ NAME = "snapshot"
 LONG = 100_000
 """Events. A log, or the rest of one, that has fewer is folded in less time than anybody notices."""
 
-SHARE = 4
+SHARE = 8
 """One is made when the log has become longer by one part in so many: all of them together are some times the last."""
 
 
