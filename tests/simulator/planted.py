@@ -49,6 +49,7 @@ AGENTS = Kind(theme="system", here=True)
 DISK = Kind(theme="disk")
 ELSEWHERE = Kind(theme="system", here=False)
 LEADERS = Kind(theme="leaders")
+RICH = Kind(rich=True)
 SERVICES = Kind(theme="services")
 WISHES = Kind(theme="wishes")
 
@@ -262,7 +263,7 @@ def commit_too_much(patch: Patch) -> None:
     patch.setattr(Admission, "fits", lambda self, run, shape: True)
 
 
-@fault("what had finished when its agent died runs again")
+@fault("what had finished when its agent died runs again", AGENTS)
 def forget_what_the_journal_says(patch: Patch) -> None:
     def standing(self: Agent, run: Run, key: str) -> Update | None:
         kept, run.kept = run.kept, {}

@@ -16,7 +16,7 @@ from orch.state import rewind as rewind_module
 from orch.state.model import Job, State
 from simulator import batch as batch_module
 from simulator.bodies import Bodies
-from simulator.planted import AGENTS, LEADERS, SERVICES, Patch, fault, handle
+from simulator.planted import AGENTS, LEADERS, RICH, SERVICES, Patch, fault, handle
 
 
 @fault("children look for a service that is not there yet", SERVICES)
@@ -48,7 +48,7 @@ def pass_on_what_is_not_known(patch: Patch) -> None:
     patch.setattr(batch_module, "passes_on", passes_on)
 
 
-@fault("what a checkpoint has dropped runs on beside what it makes again")
+@fault("what a checkpoint has dropped runs on beside what it makes again", RICH)
 def rewind_without_ending_what_lives(patch: Patch) -> None:
     def rewind(state: State, checkpoint: Job, time: str) -> list[Job]:
         todo = real(state, checkpoint, time)
@@ -117,7 +117,7 @@ def forget_who_backs_off(patch: Patch) -> None:
     patch.setattr(Backoff, "__init__", init)
 
 
-@fault("files are deleted that somebody has yet to read")
+@fault("files are deleted that somebody has yet to read", RICH)
 def remove_files_too_early(patch: Patch) -> None:
     real = fold_module.HANDLERS[ev.Succeeded]
 

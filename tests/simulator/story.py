@@ -91,7 +91,7 @@ class Story:
         self.settings = Settings(
             adapter="simulated",
             retries=1,
-            retry_backoff=chance.choice([0.0, 0.1, 0.5]),
+            retry_backoff=chance.choice([0.0, 0.5, 5.0]),
             max_lost=-1,
             chaining=chance.random() < 0.8,
             durability=durability,
@@ -172,13 +172,19 @@ class Story:
 
     async def _lead(self, process: Process, *, take_over: bool) -> None:
         opened = await self._open(process, take_over=take_over)
-        self.oracle.adopt(self.events())
+        self._builds_upon(opened)
         self.world.say(process.name, f"carries on after event {len(self.oracle.known)}")
         if isinstance(opened, Ended):
             return
         self.opened[process] = opened
         self._watch_log(process, opened)
         await opened.lead(lambda events: self._published(process, opened, events))
+
+    def _builds_upon(self, opened: Opened | Ended) -> None:
+        """What a leader has found counts. What others write that have taken over meanwhile does not: it may be void."""
+        events = self.events()
+        if isinstance(opened, Ended) or all(event.epoch <= opened.state.epoch for event in events):
+            self.oracle.adopt(events)
 
     def _watch_log(self, process: Process, opened: Opened) -> None:
         """Hear of events when they are thought of: waits begin then."""

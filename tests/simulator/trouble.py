@@ -33,7 +33,7 @@ THEMES: Mapping[str, Mapping[str, int]] = {
         "kill": 2, "kill_soon": 2, "interrupt": 2, "stop": 1, "power_cut": 1, "disk_full": 1, "second_leader": 1,
         "wish": 2, "clock_jump": 2, "agent": 3,
     },
-    "leaders": {"kill": 1, "kill_soon": 4, "interrupt": 3, "stop": 3, "second_leader": 4},
+    "leaders": {"kill": 1, "kill_soon": 4, "interrupt": 3, "stop": 2, "second_leader": 6},
     "disk": {"power_cut": 8, "disk_full": 2, "kill_soon": 1, "stop": 1, "second_leader": 1},
     "system": {"agent": 5, "kill_soon": 1},
     "wishes": {"wish": 6, "kill_soon": 3, "agent": 1},
@@ -65,7 +65,7 @@ class Trouble:
         ends = {reason: often * chance.choice([0, 1, 2]) for reason, often in ENDS.items()}
         longest = chance.choice([0.1, 2.0, 10.0])
         slow = chance.choice([0.0, 1.0])
-        forsakes = chance.choice([0.3, 0.6]) if self.theme == SERVICES else 0.0
+        forsakes = chance.choice([0.5, 0.9]) if self.theme == SERVICES else 0.0
         system = self._story.system
         if isinstance(system, Host):
             system.weather = Weather(
@@ -75,7 +75,7 @@ class Trouble:
                 ends=ends,
                 cannot=chance.choice([0.0, 0.02]),
                 dies=chance.choice([0.0, 0.2, 0.5]),
-                defers=chance.choice([0.0, 0.0, 0.3]),
+                defers=chance.choice([0.0, 0.6]),
                 forsakes=forsakes,
             )
             return
@@ -95,10 +95,16 @@ class Trouble:
 
     def _upset_the_disk(self) -> None:
         chance, faults = self._world.chance, self._story.disk.faults
-        faults.latency = {"": chance.choice([0.0, 0.001, 0.01]), "sync": chance.choice([0.001, 0.01, 0.5])}
+        faults.latency = {
+            "": chance.choice([0.0, 0.001, 0.01]),
+            "sync": chance.choice([0.001, 0.01, 0.5]),
+            "create": chance.choice([0.0, 1.0]),  # a leader that takes over, and one that does not know of it yet
+        }
         if self.theme == "disk" or chance.random() < 0.2:
             kinds = ("write", "sync", "create", "rename", "sync_dir", "truncate", "exists", "list", "open", "read")
             faults.errors = {what: chance.choice([0.0, 0.02, 0.1]) for what in kinds}
+            if self.theme == "disk":  # what a failed sync has lost is seen after a power cut only
+                faults.errors["sync"] = chance.choice([0.05, 0.1, 0.2])
 
     def _calm_down(self) -> None:
         self._world.say("story", "nothing goes wrong from here on")
@@ -161,8 +167,10 @@ class Trouble:
         self._world.soon(10.0, lambda: setattr(faults, "room", None))
 
     def _second_leader(self) -> None:
-        if self._story.oracle.state.planned is not None:
+        if self._story.oracle.state.planned is not None and self._story.leaders:
             self._story.start_leader(take_over=self._world.likely(0.7))
+        elif not self.over:  # it comes as soon as there is one beside whom it can lead
+            self._world.soon(1.0, self._second_leader)
 
     def _clock_jump(self) -> None:
         leader = self._victim()
@@ -174,9 +182,11 @@ class Trouble:
         leader = self._victim()
         opened = self._story.opened.get(leader) if leader is not None else None
         if leader is None or opened is None:
+            if not self.over:  # it is wished as soon as somebody leads
+                self._world.soon(1.0, self._wish)
             return
         self._story.wish(opened, self._world.chance.choice(["pause", "resume", "stop", "cancel", "stop", "cancel"]))
-        if self._world.likely(0.3):  # it may have been heard by then, or recorded, or half pursued
+        if self._world.likely(0.6):  # it may have been heard by then, or recorded, or half pursued
             leader.doom = leader.steps + self._world.chance.randint(1, 60)
 
     def _agent(self) -> None:

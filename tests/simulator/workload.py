@@ -81,7 +81,7 @@ class Workload:
             if chance.random() < 0.1:
                 path = layout.value_file(RUN, attempt.job, attempt.attempt, f"body{k}")
                 jobs[k] = msgspec.structs.replace(job, body=self._put(path, job.body.data))
-        if chance.random() < 0.2 and attempt.form != "service":
+        if chance.random() < (0.4 if self.rich is not None else 0.2) and attempt.form != "service":
             written = self._put(f"{layout.files_dir(RUN, attempt.job, attempt.attempt)}/0/out", b"o" * 1500)
             keep = "successors" if self.rich is not None and chance.random() < 0.6 else ""
             files = [StoredFile(path=written.file, size=written.size, digest=written.digest, keep=keep)]

@@ -22,7 +22,10 @@ SMALL = Resources(cores=0.01, memory=1 << 20)
 """What a service asks for: there is room for all of them."""
 
 OFTEN = 0.4
-"""Chance that a call was made in an earlier run, if it may be reused, and that something below a checkpoint fails."""
+"""Chance that a call was made in an earlier run, if it may be reused."""
+
+UNLUCKY = 0.8
+"""Chance that something below a checkpoint fails."""
 
 
 class Shape(msgspec.Struct):
@@ -72,7 +75,7 @@ class RichWorkflow:
         alias = bool(refs) and chance.random() < 0.3
         failing: dict[int, int] = {}
         plain = [k for k, job in enumerate(jobs) if job.form == "fork" and not (job.cache or job.wanted.size)]
-        if checkpoint and plain and chance.random() < OFTEN:
+        if checkpoint and plain and chance.random() < UNLUCKY:
             unlucky = chance.choice(plain)
             failing[unlucky] = chance.randint(1, 2)
             jobs[unlucky] = msgspec.structs.replace(jobs[unlucky], retries=0)
