@@ -125,8 +125,9 @@ class _Wish:
             return
         text = _DONE[self._what].format(run=self._run, store=store_option(self._store))
         say(f"run {self._run} {text}")
-        if self._what in ("resume", "set") and not leader_alive(self._directory):
-            say(f"nobody leads it: orch replay {self._run} --restart{store_option(self._store)}")
+        if self._what in ("pause", "resume", "set") and not leader_alive(self._directory):
+            lifted = ", and carrying it on lifts the pause" if self._what == "pause" else ""
+            say(f"nobody leads it{lifted}: orch replay {self._run} --restart{store_option(self._store)}")
 
     # A live leader ------------------------------------------------------------------------------------------------
 
