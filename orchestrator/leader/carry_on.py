@@ -208,10 +208,14 @@ def _exposed(store: FileStore) -> list[ev.Event]:
 
 async def _check_possible(state: State, session: Session) -> None:
     """A run can be carried on where there is less than where it began. Raises `ResourceError`."""
-    capacity = session.capacity()
-    for row in state.jobs.values():
-        short = fits(row.resources, capacity) if row.state in ACTIVE else ""
-        if short:
+    capacity, left = session.capacity(), state.active
+    for row in map(state.jobs.look, reversed(state.jobs.keys())):  # what is left to do are the last ones, mostly
+        if not left:
+            break
+        if row.state not in ACTIVE:
+            continue
+        left -= 1
+        if short := fits(row.resources, capacity):
             with anyio.CancelScope(shield=True):
                 await session.close()
             raise ResourceError(f"job {row.label} asks for more than can ever be given here: {short}")
