@@ -191,3 +191,13 @@ def test_a_job_that_was_quicker_than_the_loss_of_its_service_waits_for_nothing_a
         more(found, ev.Running(job=1, attempt=1), ev.Serving(job=1, attempt=1), submitting(2), lost)
         more(found, ev.Succeeded(job=2, attempt=1))
         assert state_of(found, 2) is S.DONE
+
+
+def test_a_job_that_backs_off_does_so_although_its_service_is_lost_meanwhile() -> None:
+    found = told(job(1, serves=0, form="service"), job(2, needs=[1]), ev.Planned(count=2), submitting(1))
+    more(found, ev.Running(job=1, attempt=1), ev.Serving(job=1, attempt=1), submitting(2))
+    more(found, ev.Retrying(job=2, attempt=1, reason="FAILED", wait=9.0))
+    more(found, ev.Retrying(job=1, attempt=1, reason="LOST"))
+    assert (state_of(found, 2), list(found.state.held)) == (S.WAITING, [2])
+    more(found, submitting(1, 2), ev.Running(job=1, attempt=2), ev.Serving(job=1, attempt=2))
+    assert (list(found.state.delayed), list(found.state.held)) == ([2], [])

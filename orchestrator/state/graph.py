@@ -320,7 +320,10 @@ def make_unknown(state: State, service: Job, todo: list[Job], time: str) -> None
         row.missing += 1
         if row.state is READY:
             survey_again(state, row)
+            delayed = state.delayed.get(row.id)
             move(state, row, WAITING, time)
+            if delayed is not None:  # it backs off all the same
+                state.held[row.id] = delayed
         elif row.state in LIVE and not row.unwanted and not row.after:
             state.stale[row.id] = service.id
         todo.append(row)
