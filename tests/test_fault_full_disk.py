@@ -26,7 +26,7 @@ def test_the_disk_of_the_log_is_full(tmp_path: Path) -> None:
 
 def scenario_of_the_log(place: Path) -> None:
     """The whole store is on it: log, values, journal. It is full from some event on."""
-    for at in (3, 15, 24, 40, 60):
+    for at in (3, 15, 24, 35, 45):  # the last group of the run begins behind these
         case = Case(place / str(at), "r")
         small_disk(case.store, "3m")
         with agent_ends(case.store):

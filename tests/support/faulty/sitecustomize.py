@@ -16,7 +16,7 @@ from typing import Any
 
 def slow_clock(trigger: str) -> None:
     """Put the clock back when the trigger is there."""
-    real_time = time.time
+    real_time, real_time_ns = time.time, time.time_ns
 
     class Slow(dt.datetime):
         @classmethod
@@ -26,6 +26,7 @@ def slow_clock(trigger: str) -> None:
 
     dt.datetime = Slow  # type: ignore[misc]
     time.time = lambda: real_time() - (3600 if os.path.exists(trigger) else 0)
+    time.time_ns = lambda: real_time_ns() - (3600 * 10**9 if os.path.exists(trigger) else 0)
 
 
 def failing_disk(operation: str, trigger: str) -> None:
