@@ -183,8 +183,11 @@ class Story:
     def _builds_upon(self, opened: Opened | Ended) -> None:
         """What a leader has found counts. What others write that have taken over meanwhile does not: it may be void."""
         events = self.events()
-        if isinstance(opened, Ended) or all(event.epoch <= opened.state.epoch for event in events):
-            self.oracle.adopt(events)
+        if not isinstance(opened, Ended) and events[-1].epoch > opened.state.epoch:
+            events = [event for event in events if event.epoch <= opened.state.epoch]
+            if len(events) < len(self.oracle.known):
+                return
+        self.oracle.adopt(events)
 
     def _watch_log(self, process: Process, opened: Opened) -> None:
         """Hear of events when they are thought of: waits begin then."""
