@@ -89,7 +89,8 @@ def conclude(task: Task, store: FileStore, host: str) -> Outcome:
         host=host,
         ended=utc_now(),
         usage=Usage(
-            wall=task.ended_at - task.started_at if task.started_at else 0.0,
+            # A worker's own measure, where there is one: a busy agent hears late of a beginning.
+            wall=max(task.ended_at - task.started_at if task.started_at else 0.0, verdict.usage.wall),
             user=usage.user,
             system=usage.system,
             memory=max(task.peak, usage.memory),

@@ -206,6 +206,9 @@ class Job:
             _no_value(self, "compared")
         return NotImplemented
 
+    def __array_ufunc__(self, *_: Any, **__: Any) -> Any:  # else numpy takes a job for a number without dimensions
+        _no_value(self, "computed with")
+
     def __format__(self, spec: str) -> str:
         _no_value(self, "put into a text")
 
