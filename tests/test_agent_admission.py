@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.admitting import GPUS, Desk
 
-from orch.agent.admission import PATIENCE
+from orch.agent.admission import PATIENCE, STAY
 from orch.agent.devices import suits
 from orch.agent.model import Run, Shape, Task
 from orch.bus.events import Accelerator, Resources
@@ -50,6 +50,29 @@ def test_runs_take_turns() -> None:
     first = [desk.ask("a") for _ in range(10)]
     second = [desk.ask("b") for _ in range(10)]
     assert set(desk.let_in()) == {*first[:2], *second[:2]}
+
+
+def test_a_run_keeps_its_turn_for_warm_workers_for_a_moment() -> None:
+    desk = Desk(cores=2)
+    first = [desk.ask("a", pool="bundle") for _ in range(6)]
+    second = [desk.ask("b", pool="bundle") for _ in range(6)]
+    begun = desk.clock
+    assert desk.let_in(begun) == first[:2]
+    desk.release(*first[:2])
+    assert desk.let_in(begun + STAY / 2) == first[2:4]
+    desk.release(*first[2:4])
+    assert desk.let_in(begun + 1.1 * STAY) == [first[4], second[0]]
+    desk.release(first[4])
+    assert desk.let_in(begun + 1.5 * STAY) == [second[1]]
+
+
+def test_a_run_that_keeps_its_turn_and_has_nothing_more_holds_nobody_up() -> None:
+    desk = Desk(cores=2)
+    first = [desk.ask("a", pool="bundle")]
+    second = [desk.ask("b", pool="bundle"), desk.ask("b")]
+    assert desk.let_in() == [*first, second[0]]
+    desk.release(*first)
+    assert desk.let_in() == [second[1]]
 
 
 @pytest.mark.parametrize(("limits", "most"), [({"cores": 3}, 3), ({"memory": 20}, 2), ({"disk": 5}, 1)])

@@ -15,7 +15,7 @@ from support.helpers import lines
 
 from orch.adapters.contract import Finished
 from orch.agent import epilogues, paths
-from orch.agent.start import LOG
+from orch.agent.forerunner import LOG
 from orch.attempt import Reason
 
 FORMS = ["fork", "pool"]

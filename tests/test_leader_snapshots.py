@@ -20,6 +20,7 @@ from orch.leader import snapshots
 from orch.leader.snapshots import Snapshots, folded
 from orch.state import table
 from orch.state.fold import fold
+from orch.state.image import image
 from orch.state.model import State
 from orch.testing.states import difference
 from orch.testing.states import snapshot as picture
@@ -121,7 +122,7 @@ def other_state(path: Path) -> None:
     state = State()
     fold([ev.Opened(run="r", host="h", pid=1, seq=1)], state)
     state.seq = point[1].seq
-    snapshots.write(log, "r", point[1], snapshots.image(state))
+    snapshots.write(log, "r", point[1], image(state))
 
 
 WRONG = {

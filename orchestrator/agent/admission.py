@@ -25,6 +25,9 @@ from orch.bus.events import Resources
 from orch.sizes import format_size
 
 PATIENCE = 30.0
+STAY = 0.2
+"""Seconds for which a run keeps its turn for warm workers: they serve one run, and others would have to be started."""
+
 MOST_HOLDERS = 3
 """Other runs, and services of each, that are named to who waits for room."""
 
@@ -47,6 +50,7 @@ class Admission:
         self._wanted: dict[float, int] = {}  # how many of those that wait ask for so many cores
         self._room_in_pool = room_in_pool
         self._turns: deque[Run] = deque()
+        self._turn: tuple[Run | None, float] = None, 0.0  # whose it is, and since when
         self._passed: dict[tuple[Run, Line], float] = {}
         self._inherited: deque[Task] = deque()
         self._ends: dict[Task, float] = {}  # when each that has a promise is over at the latest, by its wall time
@@ -144,8 +148,15 @@ class Admission:
             if found is not None:
                 for each in passed:
                     self._passed.setdefault(each, now)
+                self._consider_staying(run, found, now)
                 return found
         return None
+
+    def _consider_staying(self, run: Run, found: Task, now: float) -> None:
+        if self._turn[0] is not run:
+            self._turn = (run, now)
+        if found.shape.pool and run.waiting and now - self._turn[1] < STAY:
+            self._turns.rotate(1)
 
     def _is_full(self) -> bool:
         """Is there too little left for any that waits? Then none of many runs need be looked at."""

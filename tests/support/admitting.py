@@ -28,17 +28,17 @@ class Desk:
         self.clock = 0.0
         self.asked = 0
 
-    def ask(self, run: str, cores: float = 1, *, priority: int = 0, **wanted: Any) -> Task:
+    def ask(self, run: str, cores: float = 1, *, priority: int = 0, pool: str = "", **wanted: Any) -> Task:
         self.clock += 1
-        return self.ask_now(run, Resources(cores, **wanted), priority)
+        return self.ask_now(run, Resources(cores, **wanted), priority, pool)
 
-    def ask_now(self, run: str, wanted: Resources, priority: int = 0) -> Task:
+    def ask_now(self, run: str, wanted: Resources, priority: int = 0, pool: str = "") -> Task:
         self.asked += 1
         attempt = Attempt(
             key=f"{run}.{self.asked}", run=run, job=1, attempt=1, epoch=1, kind="", name="", form="fork", body=EMPTY,
             resources=wanted, priority=priority,
         )  # fmt: skip
-        shape = Shape(wanted.cores, wanted.memory, wanted.disk, "", wanted.accelerators)
+        shape = Shape(wanted.cores, wanted.memory, wanted.disk, pool, wanted.accelerators)
         task = Task(attempt, self.runs.setdefault(run, Run(run)), shape, queued_at=self.clock)
         self.admission.add(task)
         return task
