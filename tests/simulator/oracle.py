@@ -54,6 +54,7 @@ class Oracle:
         self._intended: set[str] = set()
         self._cancelling = False
         self._lenient = False
+        self._again = False
         self._left: dict[str, Outcome] = {}
         self._written_off: set[str] = set()
         self.relations = Relations(self._wrong_unless_lenient)
@@ -66,7 +67,9 @@ class Oracle:
         known, left = self.known[:length], self._left
         self.__init__(self._disk, self._root, self._most_live)  # type: ignore[misc]
         self._left, self._lenient = left, True
+        self._again = True  # files were there when these events came, and may have been deleted since
         self.adopt(known)
+        self._again = False
 
     # What leaders say and do.
 
@@ -247,7 +250,7 @@ class Oracle:
     def _stored(self, event: ev.Event, blobs: Sequence[ev.Blob], files: Sequence[ev.StoredFile] = ()) -> None:
         named = [(blob.file, blob.size, blob.digest) for blob in blobs if blob.file]
         named += [(each.path, each.size, each.digest) for each in files]
-        for path, size, digest in named:
+        for path, size, digest in [] if self._again else named:
             data = self._disk.durable(f"{self._root}/{path}")
             if data is None:
                 self._wrong(f"event {event.seq} names the file {path}, which would not survive a power cut")
