@@ -48,9 +48,9 @@ def measure() -> Iterator[Row]:
         yield Row("orch --version", timed(lambda _: [ORCH, "--version"]), "s")
         for form in ("fork", "command"):
             # mypy takes a default that binds a loop's variable for another signature: hence the two ignores
-            cold = timed(lambda turn, form=form: orch_run(directory / f"{form}{turn}", form))  # type: ignore[misc]
+            cold = timed(lambda turn, form=form: orch_run(directory / f"{form}{turn}", form))  # type: ignore[misc]  # mypy infers no lambda with a default
             yield Row(f"orch run, one job, {form}, cold", cold, "s", "<= 0.25", "from the shell")
-            warm = timed(lambda _, form=form: orch_run(directory / "warm", form))  # type: ignore[misc]
+            warm = timed(lambda _, form=form: orch_run(directory / "warm", form))  # type: ignore[misc]  # mypy infers no lambda with a default
             yield Row(f"orch run, one job, {form}, warm", warm, "s", "<= 0.25", "from the shell")
 
 
