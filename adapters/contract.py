@@ -58,7 +58,18 @@ class Unknown(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="t", ta
     ask: int = 0
 
 
-Update = Queued | Started | Finished | Unknown | Note
+class Said(msgspec.Struct, frozen=True, tag_field="t", tag="said", gc=False):
+    """Something about the batch system that the user should know, and about no attempt: a line, said once.
+
+    That it does not answer, and does again; that it understands less than was asked for … `key` stays empty.
+    """
+
+    text: str
+    key: str = ""
+
+
+OfAttempt = Queued | Started | Finished | Unknown | Note
+Update = OfAttempt | Said
 
 
 class Capacity(msgspec.Struct, frozen=True, gc=False):
@@ -91,6 +102,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     `environment` is passed on in memory, never stored; `named` are the variables in it that the user gave by
     `--set-env`. Attempts on this host get all of it. On other hosts they get `environment_abroad`.
     `clean_scratch` is for the field of that name of each attempt.
+    `options`: the adapter's own settings that were given, by their full names ("slurm-partition"), as text.
     """
 
     run: str
@@ -104,6 +116,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     work_dir: str = ""
     named: list[str] = []
     clean_scratch: str = "always"
+    options: dict[str, str] = {}
 
     def environment_abroad(self) -> dict[str, str]:
         """What goes along to another host. Adapters for other hosts use this, and nothing else of `environment`.

@@ -52,6 +52,7 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What an attempt asks for. Memory and disk in bytes, walltime in seconds; 0 means: not limited, not counted.
 
     `preemptible`: it may run where the batch system can take its place away.
+    `queue`, `backend`: of batch systems, the queue or partition, and settings that orch passes through as they are.
     """
 
     cores: float = 1.0
@@ -60,6 +61,8 @@ class Resources(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     walltime: float = 0.0
     accelerators: tuple[Accelerator, ...] = ()
     preemptible: bool = False
+    queue: str = ""
+    backend: tuple[tuple[str, str], ...] = ()
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -18,7 +18,7 @@ import anyio
 import msgspec
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from orch.adapters.contract import Finished, Session, Unknown, Update, fits
+from orch.adapters.contract import Finished, OfAttempt, Said, Session, Unknown, Update, fits
 from orch.attempt import Attempt, Reason
 from orch.bus import events as ev
 from orch.calls.record import UNSTORED
@@ -164,7 +164,7 @@ class Leader:
                 self._hear(turn, item)
             elif isinstance(item, Found):
                 self._reuse(turn, item)
-            elif isinstance(item, Concern):
+            elif isinstance(item, Concern | Said):
                 self._stage(turn, [ev.Warned(message=item.text)])
             else:
                 self._learn(turn, item)
@@ -225,7 +225,7 @@ class Leader:
             [ev.Reused(job=found.job, run=reuse.run, source=reuse.source, values=reuse.values, files=reuse.files)],
         )
 
-    def _learn(self, turn: Turn, update: Update) -> None:
+    def _learn(self, turn: Turn, update: OfAttempt) -> None:
         key = update.outcome.key if isinstance(update, Finished) else update.key
         if isinstance(update, Unknown) and (update.ask != self._ask or key not in self._unsettled):
             if not update.ask:

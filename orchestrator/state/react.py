@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from orch.adapters.contract import Finished, Queued, Started, Unknown, Update
+from orch.adapters.contract import Finished, OfAttempt, Queued, Started, Unknown
 from orch.attempt import MAKER, NewJob, Note, Outcome, Plan, Reason
 from orch.bus import events as ev
 from orch.bus.jsonable import jsonable
@@ -23,7 +23,7 @@ Refuse = Callable[[ev.Resources], str]
 """Says what is short when resources can never be given; empty if they can."""
 
 
-def react(state: State, update: Update, rules: Rules, refuse: Refuse) -> list[ev.Event]:
+def react(state: State, update: OfAttempt, rules: Rules, refuse: Refuse) -> list[ev.Event]:
     """The events that follow from one update; none if it is about anything but a live attempt of this run."""
     key = update.outcome.key if isinstance(update, Finished) else update.key
     row = live_row(state, key)

@@ -9,6 +9,7 @@
     runs/RUN/values/000/JOB.ATTEMPT.…             values and bodies too large for the log
     runs/RUN/files/000/JOB.ATTEMPT/N/NAME         files that attempts wrote
     runs/RUN/logs/000/JOB-NAME.ATTEMPT.stdout     captured output too large for the log
+    runs/RUN/batch/…                              what the workers of batch systems get and give (`orch.worker.spool`)
     runs/RUN/calls.json                           what the call cache needs of a run that was deleted
     requests/RUN.ID.json                          wishes (stop, cancel …) on their way to a leader
     agents/HOST/…                                 the journal and log of the agent of that host
@@ -55,6 +56,11 @@ def files_dir(run: str, job: int, attempt: int) -> str:
 def output_file(run: str, job: int, name: str, attempt: int, stream: str) -> str:
     """Captured output (`stream`: stdout or stderr) that is too large for the log."""
     return f"runs/{run}/logs/{job // 1000:03d}/{job}-{safe_name(name)}.{attempt}.{stream}"
+
+
+def batch_dir(run: str) -> str:
+    """Where the leader and the workers of a batch system leave files for each other."""
+    return f"runs/{run}/batch"
 
 
 def bundle_dir(digest: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from orch.adapters.contract import Finished, Unknown, Update
+from orch.adapters.contract import Finished, OfAttempt, Unknown, Update
 from orch.agent.admission import Admission
 from orch.agent.core import Agent
 from orch.agent.model import Run
@@ -181,7 +181,7 @@ def acknowledge_too_early(patch: Patch) -> None:
 
 @fault("an old answer of the batch system makes a live attempt be handed over again", ELSEWHERE)
 def believe_old_answers(patch: Patch) -> None:
-    def learn(self: Leader, turn: Turn, update: Update) -> None:
+    def learn(self: Leader, turn: Turn, update: OfAttempt) -> None:
         if isinstance(update, Unknown):
             update = Unknown(key=update.key, ask=self._ask)
             self._unsettled.add(update.key)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from orch.adapters.contract import Finished, Queued, RunInfo, Session, Started, Unknown, Update
+from orch.adapters.contract import Finished, Queued, RunInfo, Said, Session, Started, Unknown, Update
 from orch.adapters.local import LocalAdapter
 from orch.agent import paths, processes
 from orch.agent.forerunner import LOG
@@ -184,8 +184,8 @@ class View:
 
     async def standing(self, attempt: Attempt) -> Queued | Started | Finished | Unknown:
         """The first that is said of an attempt."""
-        found = await self.until(lambda update: not isinstance(update, Note) and update.key == attempt.key)
-        assert not isinstance(found, Note)
+        found = await self.until(lambda update: not isinstance(update, Note | Said) and update.key == attempt.key)
+        assert not isinstance(found, Note | Said)
         return found
 
     def attempt(self, form: str, body: bytes, **changes: Any) -> Attempt:
