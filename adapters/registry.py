@@ -14,8 +14,16 @@ _OURS = {
     "local": "orch.adapters.local:LocalAdapter",
     "inprocess": "orch.adapters.inprocess:InProcessAdapter",
     "null": "orch.adapters.null:NullAdapter",
+    "slurm": "orch.adapters.slurm:adapter",
+    "gridengine": "orch.adapters.gridengine:adapter",
+    "lsf": "orch.adapters.lsf:adapter",
+    "pbs": "orch.adapters.pbs:adapter",
+    "torque": "orch.adapters.torque:adapter",
+    "htcondor": "orch.adapters.htcondor:adapter",
+    "fake": "orch.testing.cluster.dialect:adapter",
+    "ssh": "orch.adapters.ssh:adapter",
 }
-_EXTRAS = ("ssh", "kubernetes")
+_EXTRAS = ("kubernetes",)
 
 
 def adapter_names() -> list[str]:

@@ -25,7 +25,7 @@ def test_an_unknown_one_names_those_that_are_installed() -> None:
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["ssh", "kubernetes"])
+@pytest.mark.parametrize("name", ["kubernetes"])
 def test_a_known_one_that_is_not_installed_names_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: ())
     with pytest.raises(UnknownAdapter, match=rf"pip install 'orch\[{name}\]'"):

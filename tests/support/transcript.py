@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from orch.adapters.contract import Finished, Queued, Started, Unknown, Update
+from orch.adapters.contract import Finished, OfAttempt, Queued, Started, Unknown
 from orch.attempt import NewJob, Outcome, Plan, Reason
 from orch.bus import events as ev
 from orch.bus.codec import type_name
@@ -108,7 +108,7 @@ class Stage:
         row = self._told.state.jobs[self._job(name)]
         return attempt_key("r", row.id, int(attempt or row.attempt))
 
-    def _update(self, update: Update) -> list[ev.Event]:
+    def _update(self, update: OfAttempt) -> list[ev.Event]:
         return react(self._told.state, update, Rules(backoff=0), lambda _: "")
 
     def _plan(self, rest: str) -> list[ev.Event]:
