@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any, cast
 
 from orch.adapters.contract import Adapter
+from orch.adapters.options import Option
 from orch.errors import AdapterError, UnknownAdapter
 
 GROUP = "orch.adapters"
@@ -42,6 +44,45 @@ def make_adapter(name: str) -> Adapter:
         return cast("Adapter", factory())
     except Exception as error:  # a plug-in may raise anything
         raise AdapterError(f"the adapter {name!r} ({target}) cannot be loaded: {error}") from error
+
+
+def options_of(name: str) -> tuple[Option, ...]:
+    """The settings that an adapter of that name has of its own. Those of others have them as `settings`.
+
+    Raises `AdapterError` for one that cannot be loaded.
+    """
+    from orch.adapters.settings import OURS  # few runs need them
+
+    if name in OURS or name in _OURS or name not in _others():
+        return OURS.get(name, ())
+    return tuple(getattr(make_adapter(name), "settings", ()))
+
+
+def known_options() -> dict[str, Option]:
+    """The settings of all adapters of ours, by name."""
+    from orch.adapters.settings import OURS
+
+    return {option.name: option for options in OURS.values() for option in options}
+
+
+def check_options(given: Mapping[str, object]) -> dict[str, str]:
+    """Settings of adapters, as text. Raises `ValueError` for one that no adapter has, or that cannot be so."""
+    known = known_options()
+    if not given.keys() <= known.keys():
+        known.update({option.name: option for name in _others() for option in options_of(name)})
+    found = {}
+    for name, value in given.items():
+        option = known.get(name)
+        if option is None:
+            import difflib
+
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(f"no adapter has a setting {name!r}" + (f" (did you mean {near[0]}?)" if near else ""))
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        if problem := option.problem(text):
+            raise ValueError(f"{name}: {problem}")
+        found[name] = text
+    return found
 
 
 def _others() -> dict[str, str]:

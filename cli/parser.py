@@ -36,7 +36,7 @@ class Command(typer.core.TyperCommand):
         """Read the options into the context. Raises `UsageError`."""
         if ctx.resilient_parsing:  # a shell asks how to complete them
             return super().parse_args(ctx, args)
-        given, rest, _ = self.make_parser(ctx).parse_args(args=self.closed(args))
+        given, rest, _ = self.make_parser(ctx).parse_args(args=self.closed(self.without_further(ctx, args)))
         for param in sorted(self.get_params(ctx), key=lambda param: not param.is_eager):
             if getattr(param, "is_flag", False) and param.name in given:
                 param.handle_parse_result(ctx, given, rest)
@@ -46,6 +46,10 @@ class Command(typer.core.TyperCommand):
             self.refuse(ctx, f"{rest[0]!r} is one argument too many")
         ctx.args = rest
         return rest
+
+    def without_further(self, ctx: Any, args: Sequence[str]) -> Sequence[str]:
+        """The arguments without options that are not declared, and which it takes all the same: there are none."""
+        return args
 
     def _value(self, ctx: Any, param: Any, given: Mapping[str, Any]) -> Any:
         value, _ = param.consume_value(ctx, given)
@@ -93,13 +97,17 @@ class Command(typer.core.TyperCommand):
             token = args[position]
             if not token.startswith("-") or token in ("-", "--"):
                 break
-            name, apart = self._takes(token)
+            name, apart = self.takes(token)
             position += 2 if name and apart else 1
             if name and name == self.ends_with:
                 return [*args[:position], *(["--", *args[position:]] if args[position:] else [])]
         return list(args)
 
-    def _takes(self, token: str) -> tuple[str, bool]:
+    def further_flags(self) -> list[str]:
+        """How the options are written that `without_further` takes out."""
+        return []
+
+    def takes(self, token: str) -> tuple[str, bool]:
         """The option in `token` that takes a value, if one does, and whether its value is the next token."""
         names = [token] if token.startswith("--") else [f"-{letter}" for letter in token[1:]]
         for place, name in enumerate(names, start=2):
@@ -169,7 +177,8 @@ def _message(prog: str, chosen: Command, error: typer.TyperException) -> str:
     """What the library complains of, in our words."""
     name = getattr(error, "option_name", "")
     if name and not chosen.knows(name):
-        return f"{prog} has no option {name}{did_you_mean(name, chosen.flags)}; see: {prog} --help"
+        near = did_you_mean(name, [*chosen.flags, *chosen.further_flags()])
+        return f"{prog} has no option {name}{near}; see: {prog} --help"
     text = error.format_message().rstrip(".")
     return f"{prog}: {text[:1].lower()}{text[1:]}; see: {prog} --help"
 

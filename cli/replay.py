@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from orch.cli import settings as to
+from orch.cli.adapters import WithAdapters
 from orch.cli.common import find_log, find_run, find_store, say, store_hint, who
 from orch.cli.parser import STORE, AsJson, LogLevel, RunId, Store, application, command, natural
 from orch.cli.usage import UsageError
@@ -21,10 +22,12 @@ app = application()
     app,
     "replay",
     "[OPTIONS] [RUN]",
+    cls=WithAdapters,
     epilog="The last group of options, --take-over and further, is for --restart; what is not given stays as it was.",
 )
 @to.with_settings(*to.OPTIONS)
 def replay(  # noqa: PLR0913 - an option each
+    context: typer.Context,  # noqa: ARG001 - what declares the settings reads it
     run: RunId = None,
     *,
     store: Store = STORE,

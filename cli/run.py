@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orch.cli import settings as to
+from orch.cli.adapters import WithAdapters
 from orch.cli.parser import HELP, STORE, Command, LogLevel, Store, application, command
 from orch.cli.usage import UsageError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 app = application()
 
 
-class _RunCommand(Command):
+class _RunCommand(WithAdapters):
     """What comes after the module belongs to the workflow, as what comes after a file does."""
 
     ends_with = "-m"

@@ -10,9 +10,10 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from orch.cli.adapters import of_adapters_given
 from orch.cli.parser import words
 from orch.cli.usage import UsageError
-from orch.config import DEFAULT, NAMED, SETTINGS, Setting, find_settings, near_misses
+from orch.config import DEFAULT, NAMED, OF_ADAPTERS, SETTINGS, Setting, find_settings, near_misses, setting_named
 
 # How the run shows itself.
 
@@ -46,7 +47,7 @@ def with_settings(*settings: Setting) -> Callable[[Callable[..., int]], Callable
 
     def declare(function: Callable[..., int]) -> Callable[..., int]:
         def called(**values: Any) -> int:
-            return function(given=_given(settings, values), **values)
+            return function(given={**_given(settings, values), **of_adapters_given(values.get("context"))}, **values)
 
         hints = get_type_hints(function, include_extras=True)
         parameters = [
@@ -115,7 +116,9 @@ def _given(settings: Sequence[Setting], values: dict[str, Any]) -> Given:
 
 def keywords(given: Given) -> dict[str, Any]:
     """For `Orchestrator`."""
-    return {key: value for each in given.values() for key, value in each.items()}
+    found = {key: value for each in given.values() for key, value in each.items()}
+    options = {name: text for each in given.values() for name, text in each.get(OF_ADAPTERS, {}).items()}
+    return {**found, OF_ADAPTERS: options} if options else found
 
 
 def everywhere(given: Given) -> Given:
@@ -126,7 +129,9 @@ def everywhere(given: Given) -> Given:
         # What the environment says of the work directory is for whatever runs in it: the run may go on elsewhere.
         if said.source == DEFAULT or name == "store" or said.source == f"${NAMED['work-dir'].variable}":
             continue
-        found[name] = NAMED[name].parse(said.text)
+        setting = setting_named(name)
+        assert setting is not None  # it was found by its name
+        found[name] = setting.parse(said.text)
         if name == "set-env":
             found[name] = {"set_env": environment(found[name]["set_env"], said.source)}
     both = [each["set-env"]["set_env"] for each in (found, given) if "set-env" in each]

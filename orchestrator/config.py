@@ -14,9 +14,12 @@ import re
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orch.errors import UserError
+
+if TYPE_CHECKING:
+    from orch.adapters.options import Option
 
 PROJECT_FILE = "orch.toml"
 DEFAULT = "default"
@@ -28,6 +31,9 @@ JOBS = "Jobs that do not say"
 ENDING = "Trying again, giving up, cleaning up"
 WAY = "How it runs"
 
+
+OF_ADAPTERS = "options"
+"""The keyword of all settings that adapters of their own have."""
 
 _PREFIX = "ORCH_"
 _NEAR = 0.8  # how alike two names are, as difflib says it: one wrong letter, or two that have changed places
@@ -44,6 +50,7 @@ class Setting(NamedTuple):
     panel: str = ""
     aliases: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()  # further ones that say it
 
     @property
     def flag(self) -> bool:
@@ -63,6 +70,8 @@ class Setting(NamedTuple):
             return {}
         from orch.leader.settings import CHECKS
 
+        if self.keyword == OF_ADAPTERS:
+            return {OF_ADAPTERS: CHECKS[OF_ADAPTERS]({self.name: text})}
         return {self.keyword: CHECKS[self.keyword](text)}
 
 
@@ -171,6 +180,33 @@ SETTINGS = (
 """All of them."""
 
 NAMED = {setting.name: setting for setting in SETTINGS}
+_VARIABLES = {setting.variable for setting in SETTINGS}
+
+
+def of_adapter(name: str) -> tuple[Setting, ...]:
+    """The settings that the adapter `name` has of its own. Raises `AdapterError` for one that cannot be loaded."""
+    from orch.adapters.registry import options_of
+
+    return tuple(map(_of_option, options_of(name)))
+
+
+def of_adapters() -> dict[str, Setting]:
+    """Those of all adapters that come with orch, by name."""
+    from orch.adapters.registry import known_options
+
+    return {name: _of_option(option) for name, option in known_options().items()}
+
+
+def _of_option(option: Option) -> Setting:
+    panel = f"Of {option.name.partition('-')[0]}"
+    return Setting(
+        option.name, OF_ADAPTERS, option.default, option.help, option.metavar, panel, variables=option.variables
+    )
+
+
+def setting_named(name: str) -> Setting | None:
+    """The setting of that name, those of adapters included."""
+    return NAMED.get(name) or (of_adapters().get(name) if "-" in name else None)
 
 
 def find_settings(cwd: str = "", environment: Mapping[str, str] | None = None) -> dict[str, Given]:
@@ -184,14 +220,28 @@ def find_settings(cwd: str = "", environment: Mapping[str, str] | None = None) -
         text = variables.get(setting.variable)
         if text:
             found[setting.name] = _checked(setting, Given(text, f"${setting.variable}"))
+    if any(name.startswith(_PREFIX) and name not in _VARIABLES for name in variables):
+        found.update(_of_variables(variables))
+    return found
+
+
+def _of_variables(variables: Mapping[str, str]) -> dict[str, Given]:
+    """What the environment says of adapters."""
+    found = {}
+    for setting in of_adapters().values():
+        for variable in (*setting.variables, setting.variable):
+            if text := variables.get(variable):
+                found[setting.name] = _checked(setting, Given(text, f"${variable}"))
     return found
 
 
 def near_misses(environment: Mapping[str, str] | None = None) -> list[str]:
     """What is said of variables that have nearly the name of a setting, and so have no effect."""
     variables = os.environ if environment is None else environment
-    known = {setting.variable for setting in SETTINGS}
-    strange = sorted(name for name in variables if name.startswith(_PREFIX) and name not in known)
+    strange = sorted(name for name in variables if name.startswith(_PREFIX) and name not in _VARIABLES)
+    if strange:
+        known = {name for each in of_adapters().values() for name in (each.variable, *each.variables)}
+        strange = [name for name in strange if name not in known]
     found = [(name, _meant(name)) for name in strange]
     return [f"${name} is no setting, and has no effect: did you mean ${meant}?" for name, meant in found if meant]
 
@@ -245,7 +295,7 @@ def _of_file(path: Path) -> dict[str, Given]:
     text, data = _read(path)
     found: dict[str, Given] = {}
     for key, value in data.items():
-        setting = NAMED.get(key.replace("_", "-"))
+        setting = setting_named(key.replace("_", "-"))
         where = f"{path}, line {_line(text, key)}"
         if _is_table(value):
             raise UserError(f"{where}: {key} is a table, and there are none here: write all settings without a heading")
@@ -283,7 +333,7 @@ def _line(text: str, key: str) -> int:
 def _nearest(key: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(key.replace("_", "-"), NAMED, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(key.replace("_", "-"), {**NAMED, **of_adapters()}, n=1, cutoff=0.5)
     return f" (did you mean {near[0]}?)" if near else ""
 
 

@@ -250,3 +250,15 @@ def test_texts_that_no_log_can_hold() -> None:
             record(**{option: value})
     with pytest.raises(UserError, match=r"job job: accelerators=.* lone surrogates"):
         record(accelerators="\ud800:2")
+
+
+def test_the_queue_and_what_is_passed_through() -> None:
+    asked = record(queue=" long ", backend={"constraint": "ib", "nice": 5, "exclusive": True}).resources
+    assert asked.queue == "long"
+    assert asked.backend == (("constraint", "ib"), ("exclusive", ""), ("nice", "5"))
+
+
+@pytest.mark.parametrize("given", [[1], {"": "x"}, {1: "x"}, {"x": None}, {"x": False}, {"x": "\udc80"}])
+def test_bad_settings_to_be_passed_through(given: Any) -> None:
+    with pytest.raises(UserError, match="job job: backend="):
+        record(backend=given)

@@ -173,6 +173,8 @@ def job(function: Callable[..., Any] | None = None, /, **given: Any) -> Any:
                      what an attempt may use; of a job that does not say, the run's defaults
     `accelerators`   `1`, `"gpu"`, `"nvidia-tesla-k80:2"`, `{"kind": "gpu", "count": 1, "model": …}`, or a list of these
     `preemptible`    it may run where the batch system can take its place away
+    `queue`          of a batch system, the queue or partition that it goes to
+    `backend`        settings that are passed through to the batch system: {"constraint": "ib"}
     `local`          it runs on the leader's own host
     `priority`       a whole number: of jobs that are ready, those with a higher one start first
     `retries`        how often a failed job is tried again; default: the run's

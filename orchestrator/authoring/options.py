@@ -32,6 +32,8 @@ class ServiceOptions(TypedDict, total=False):
     walltime: Any
     accelerators: Any
     preemptible: bool | None
+    queue: str | None
+    backend: Any
     local: bool | None
     priority: int | None
     retries: int | None
@@ -213,6 +215,22 @@ def _text(value: Any) -> str:
     return encodable(" ".join(value.split()))
 
 
+def _backend(value: Any) -> tuple[tuple[str, str], ...]:
+    """Settings of a batch system by name, as they are passed through: text, numbers and True are what they may be."""
+    if not isinstance(value, Mapping):
+        raise ValueError('this must be a dictionary, such as {"constraint": "ib"}')  # noqa: TRY004 - as above
+    return tuple(sorted((_text(key), _passed(key, each)) for key, each in value.items()))
+
+
+def _passed(key: Any, value: Any) -> str:
+    """As text; True, for what takes no value, is empty."""
+    if value is True:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{key!r} must be a text, a number or True, and not {_what(value)}")  # noqa: TRY004 - as above
+    return encodable(str(value))
+
+
 def _what(value: Any) -> str:
     if depends(value):
         return "a job: it is needed before any job has a value"
@@ -237,6 +255,8 @@ RESOURCES: dict[str, Callable[[Any], Any]] = {
 _OPTIONS: dict[str, _Option] = {
     **{name: _Option(parse, "resources", (name,)) for name, parse in RESOURCES.items()},
     "preemptible": _Option(_flag, "", ("preemptible",)),
+    "queue": _Option(_text, "resources", ("queue",)),
+    "backend": _Option(_backend, "resources", ("backend",)),
     "local": _Option(_flag, "", ("local",)),
     "priority": _Option(_priority, "", ("priority",)),
     "retries": _Option(_retries, "", ("retries",)),

@@ -54,6 +54,7 @@ def run_info(run: str, epoch: int, store: FileStore, settings: Settings, environ
         work_dir=settings.work_dir,
         named=settings.set_env,
         clean_scratch=settings.clean_scratch,
+        options=settings.options,
     )
 
 

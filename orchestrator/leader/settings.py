@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     `chaos`: the share of attempts that are killed, within `chaos_seconds` of their start, to try a workflow.
     `clean`, `clean_scratch`: when the run, and when scratch directories, are deleted: "always", "on-success",
     "on-error", "never". The run is deleted by whoever shows its result.
+    `options`: the adapter's own settings, by their full names ("slurm-partition"), as text.
     """
 
     adapter: str = "local"
@@ -80,10 +81,13 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
     set_env: list[str] = []
     deploy: bool = True
     out: str = ""
+    options: dict[str, str] = {}
 
     def override(self, **changes: Any) -> Settings:
         """These settings, with those of `changes` that are not None on top, given as to `make_settings`."""
         given = {key: value for key, value in changes.items() if value is not None}
+        if "options" in given:
+            given["options"] = {**self.options, **given["options"]}
         return make_settings(**{**msgspec.structs.asdict(self), **given})
 
 
@@ -118,6 +122,7 @@ class Choices(TypedDict, total=False):
     max_log: Size
     deploy: bool
     out: str | Path
+    options: dict[str, str]
 
 
 class Limits(TypedDict, total=False):
@@ -326,6 +331,17 @@ def _path(value: Any) -> str:
     return str(Path(value).expanduser().absolute()) if str(value) else ""
 
 
+def _options(value: object) -> dict[str, str]:
+    """Settings of adapters. Raises `ValueError` that names the one."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{value!r} is not a dictionary of settings")  # noqa: TRY004 - as all other checks
+    if not value:
+        return {}
+    from orch.adapters.registry import check_options  # few runs have any
+
+    return check_options(value)
+
+
 CHECKS: dict[str, Callable[[Any], Any]] = {
     "adapter": _name,
     "cores": _limit(_amount),
@@ -357,5 +373,6 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "set_env": list,
     "deploy": flag,
     "out": _path,
+    "options": _options,
 }
 """For each setting, what makes a value of what was given."""

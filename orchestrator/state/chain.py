@@ -60,6 +60,7 @@ def _within(wanted: Resources, given: Resources) -> bool:
         and (wanted.walltime <= given.walltime if given.walltime and wanted.walltime else not given.walltime)
         and wanted.accelerators == given.accelerators
         and wanted.preemptible == given.preemptible
+        and (wanted.queue, wanted.backend) == (given.queue, given.backend)
     )
 
 
