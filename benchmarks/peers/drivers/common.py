@@ -69,8 +69,15 @@ def _all(workloads: Mapping[str, Workload], wanted: Sequence[tuple[str, int]]) -
             found = workloads[name](size)
             said: dict[str, Any] = {"seconds": time.perf_counter() - begun} | (found or {})
         except Exception as error:  # noqa: BLE001 - a row that says so; the rest goes on
-            said = {"error": f"{type(error).__name__}: {error}"[:300]}
+            said = {"error": _problem(error)}
         print(json.dumps({"workload": name, "size": size} | said), file=_stdout, flush=True)
+
+
+def _problem(error: Exception) -> str:
+    """For a table that others read: without the paths of this machine."""
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"`{os.path.basename(error.cmd[0])}` ended with exit code {error.returncode}"
+    return f"{type(error).__name__}: {error}"[:300]
 
 
 def form() -> str:
