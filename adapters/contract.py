@@ -82,6 +82,7 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     `trouble`: why the devices of `accelerators` may not be all that there are, for people.
     `give_way`: runs wait for each other for ever, and this one is to be given up if it can do nothing about it: what it
     lacks, for people. Mostly empty.
+    `places`: all this is the sum of these, and an attempt is in one of them. Empty: it is one place.
     """
 
     cores: float
@@ -94,6 +95,7 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     beyond: Capacity | None = None
     trouble: str = ""
     give_way: str = ""
+    places: tuple[Capacity, ...] = ()
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -183,7 +185,13 @@ class Session(Protocol):
 
 
 class Adapter(Protocol):
-    """The async face of a batch system, found through the entry-point group `orch.adapters`."""
+    """The async face of a batch system, found through the entry-point group `orch.adapters`.
+
+    One with an attribute `elsewhere` that is true gets no attempts with `local` and no surveys: these run on the
+    leader's host (`orch.adapters.mixed`). With an attribute `settings` (a sequence of `orch.adapters.options.Option`) it
+    has settings of its own. One with a method `probe(info, tell)` looks whether its hosts are fit for a run before that
+    begins; it tells the user what it waits for, and raises `orch.errors.UserError`.
+    """
 
     name: str
 
@@ -200,6 +208,9 @@ def fits(wanted: Resources, capacity: Capacity, held: Sequence[Accelerator] = ()
     `held`: of the accelerators, those that others have and keep.
     """
     short = []
+    if capacity.places and all(fits(wanted, place) for place in capacity.places):
+        largest = max(capacity.places, key=lambda place: (place.cores, place.memory))
+        return f"{fits(wanted, largest)} (on the largest of {len(capacity.places)} hosts)"
     if wanted.cores > capacity.cores:
         short.append(f"cores: wanted {wanted.cores:g}, available {capacity.cores:g}")
     if wanted.memory > capacity.memory:

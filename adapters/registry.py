@@ -34,7 +34,20 @@ def adapter_names() -> list[str]:
 
 
 def make_adapter(name: str) -> Adapter:
-    """A new adapter of that name. Raises `UnknownAdapter`, or `AdapterError` for one that cannot be loaded."""
+    """A new adapter of that name. Raises `UnknownAdapter`, or `AdapterError` for one that cannot be loaded.
+
+    One for other hosts comes with this host beside it.
+    """
+    adapter = _made(name)
+    if not getattr(adapter, "elsewhere", False):
+        return adapter
+    from orch.adapters.local import LocalAdapter
+    from orch.adapters.mixed import MixedAdapter
+
+    return MixedAdapter(adapter, LocalAdapter())
+
+
+def _made(name: str) -> Adapter:
     target = _OURS.get(name) or _others().get(name)
     if target is None:
         raise UnknownAdapter(_unknown(name))
@@ -42,6 +55,8 @@ def make_adapter(name: str) -> Adapter:
     try:
         factory: Any = getattr(importlib.import_module(module), attribute)
         return cast("Adapter", factory())
+    except UnknownAdapter:  # something that it needs is not installed, and it says what
+        raise
     except Exception as error:  # a plug-in may raise anything
         raise AdapterError(f"the adapter {name!r} ({target}) cannot be loaded: {error}") from error
 
@@ -55,7 +70,7 @@ def options_of(name: str) -> tuple[Option, ...]:
 
     if name in OURS or name in _OURS or name not in _others():
         return OURS.get(name, ())
-    return tuple(getattr(make_adapter(name), "settings", ()))
+    return tuple(getattr(_made(name), "settings", ()))
 
 
 def known_options() -> dict[str, Option]:

@@ -53,6 +53,10 @@ class Face:
         if not self.quiet:
             say(text)
 
+    def tell(self, text: str) -> None:
+        """What keeps a run from beginning."""
+        self.say(f"orch: {text}")
+
     def print(self, run: Run) -> None:
         """The result, exported where that is wanted."""
         from orch.cli.result import print_result
@@ -136,7 +140,9 @@ async def _lead(store: FileStore, settings: Mapping[str, Any], begin: Begin, fac
     async with anyio.create_task_group() as tasks:
         await tasks.start(_heed_signals, ending, tasks)
         try:
-            async with Orchestrator(store.root, **settings) as orchestrator:
+            async with Orchestrator(
+                store.root, tell=lambda text: face.say(f"orch: {text}"), **settings
+            ) as orchestrator:
                 ending.run = run = await begin(orchestrator)
                 collect_again()
                 face.say(f"orch: run {run.id}{store_option(store)}")

@@ -44,7 +44,8 @@ class Orchestrator:
     `store` a path or locator; `adapter` the batch system's name, or an object with the adapter contract; `set_env` is
     added to the environment of attempts and never stored; `settings` are those of `orch.leader.settings.Settings`,
     which says what each means: sizes and durations may be text, limits may be "unlimited". Files and environment
-    variables that the command reads settings from do not count here. Raises `UserError`.
+    variables that the command reads settings from do not count here. `tell` is called with a line for people while a
+    batch system keeps a run from beginning. Raises `UserError`.
 
     Leaving the `async with` block ends the leaders that are still busy and leaves their live attempts alone: the runs
     can be carried on with `resume`.
@@ -56,10 +57,12 @@ class Orchestrator:
         adapter: str | Adapter = "local",
         *,
         set_env: Mapping[str, str] | None = None,
+        tell: Callable[[str], None] = lambda _: None,
         **settings: Unpack[Choices],
     ) -> None:
         self.store: FileStore = open_store(store)
         self._adapter_given = adapter
+        self._tell = tell
         name = adapter if isinstance(adapter, str) else adapter.name
         if name == IN_PROCESS:  # breakpoints are in the files themselves, and not in copies
             settings.setdefault("deploy", False)
@@ -120,6 +123,7 @@ class Orchestrator:
             run_name=run_name,
             tags=dict(tags or {}),
             planner=self._open_planner(),
+            tell=self._tell,
         )
         return self._launch(Run(opened, self))
 

@@ -11,7 +11,7 @@ import itertools
 import os
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,12 @@ async def begin(  # noqa: PLR0913 - what `Orchestrator.start` takes, and what it
     run_name: str,
     tags: Mapping[str, str],
     planner: OpenPlanner = open_planner,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Opened:
-    """Plan a workflow and commit its graph. On any error nothing of the run is left behind."""
+    """Plan a workflow and commit its graph. On any error nothing of the run is left behind.
+
+    `tell` says a line to the user, who may have to wait for the batch system before the run begins.
+    """
     source = workflow if isinstance(workflow, Source) else Source.of(workflow, deploy=settings.deploy)
     run = check_run_id(run_id) if run_id else new_run_id()
     batch_system = adapter(settings.adapter)
@@ -65,7 +69,9 @@ async def begin(  # noqa: PLR0913 - what `Orchestrator.start` takes, and what it
     bundle = freeze(source, store)
     with reserved(store, run) as lock:
         info = run_info(run, 1, store, settings, environment)
-        session, plan = await _plan(batch_system, info, store, bundle, arguments, argv, planner=planner, lock=lock)
+        session, plan = await _plan(
+            batch_system, info, store, bundle, arguments, argv, planner=planner, lock=lock, tell=tell
+        )
         try:
             jobs = each_added(plan.jobs, 1, WORKFLOW, 0, rules(settings))
             problem = impossible(jobs, lambda wanted: fits(wanted, session.capacity()))
@@ -126,6 +132,7 @@ async def _plan(
     *,
     planner: OpenPlanner,
     lock: Lock,
+    tell: Callable[[str], None],
 ) -> tuple[Session, Plan]:
     """The workflow function's graph, and a session of the adapter: both take a while to start, so side by side."""
     sessions: list[Session] = []
@@ -135,6 +142,9 @@ async def _plan(
 
     async def connect() -> None:
         sessions.append(await adapter.open(info))
+        probe = getattr(adapter, "probe", None)
+        if probe is not None:
+            await probe(info, tell)
 
     async def plan() -> None:
         directory = store.local_path(layout.bundle_dir(bundle.digest))
