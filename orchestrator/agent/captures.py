@@ -145,8 +145,8 @@ class Captures:
         self._spare = spare
         self._free: list[Capture] = []
 
-    def take(self, limit: int) -> Capture:
-        """An empty pair."""
+    def take(self, limit: int, key: str = "") -> Capture:
+        """An empty pair. `key`: of the attempt that it is for, if it is for one alone."""
         if self._free:
             capture = self._free.pop()
             capture.out.reset(limit)

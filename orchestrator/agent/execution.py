@@ -56,14 +56,20 @@ class Stray:
 
 
 class Execution:
-    """All attempts of an agent that have been let in."""
+    """All attempts of an agent that have been let in.
 
-    def __init__(self, loop: Loop, store: FileStore, rooms: Rooms, *, agent: str, host: str) -> None:
+    `grace`: seconds between SIGTERM and SIGKILL where an attempt is ended on request; 0: only services are asked first.
+    """
+
+    def __init__(
+        self, loop: Loop, store: FileStore, rooms: Rooms, *, agent: str, host: str, grace: float = 0.0
+    ) -> None:
         self._loop = loop
         self._store = store
         self._rooms = rooms
         self._agent = agent
         self._host = host
+        self._grace = grace
         self._commands = Commands(agent, store)
         self.listener: Listener
         self.templates: Templates
@@ -101,7 +107,7 @@ class Execution:
 
     def _start_command(self, task: Task) -> None:
         task.scratch = task.run.space.scratch.lend()
-        task.capture = task.run.space.captures.take(task.attempt.max_log)
+        task.capture = task.run.space.captures.take(task.attempt.max_log, task.key)
         pid = self._commands.start(task.attempt, task.run.environment, task.scratch, task.capture)
         self._pids[pid] = task
         self._began(task, pid)
@@ -111,7 +117,7 @@ class Execution:
         template = self.templates.template(template_key(task.run, attempt), task.run, attempt.bundle, attempt.cwd)
         if attempt.form != "pool":
             task.scratch = task.run.space.scratch.lend()
-            task.capture = task.run.space.captures.take(attempt.max_log)
+            task.capture = task.run.space.captures.take(attempt.max_log, task.key)
             self.templates.fork(template, task)
             return
         task.scratch = task.run.space.scratch.path(scratch_name(task.key))
@@ -155,15 +161,26 @@ class Execution:
             self.admission.remove(task)
             self._over(task)
         elif task.phase is Phase.RUNNING and task.up is not None and task.verdict is None and reason in GENTLE:
-            task.farewell = True
             self._tell_to_stop(task)
-            self._loop.after(GRACE, lambda: self._kill(task) if task.phase is Phase.RUNNING else None)
+            self._kill_later(task, self._grace or GRACE)
+        elif task.phase is Phase.RUNNING and self._grace and reason is Reason.KILLED:
+            processes.terminate(self.pids_of(task))
+            self._kill_later(task, self._grace)
         elif task.phase is Phase.RUNNING:
             self._kill(task)
         elif self.templates.withdraw(task):
             self._over(task)
         elif isinstance(task.place, Hired) and task.place.inflight[0] is not task:
             self._take_back(task.place)
+
+    def _kill_later(self, task: Task, seconds: float) -> None:
+        task.farewell = True
+        self._loop.after(seconds, lambda: self.hurry(task))
+
+    def hurry(self, task: Task) -> None:
+        """End it at once, if it still runs."""
+        if task.phase is Phase.RUNNING:
+            self._kill(task)
 
     def dismiss(self, task: Task) -> None:
         """Tell a service to stop by itself. One that is not up yet hears it when it is; one that hangs is ended."""

@@ -33,6 +33,11 @@ def guarded(serve: Callable[[Callable[[bytes], None]], int]) -> int:
     with contextlib.suppress(OSError):  # the agent has opened it, and says so if that fails
         write_to(os.fsdecode(os.read(hear, 65536)))
     let_go_of_everything()
+    return until_over(pid)
+
+
+def until_over(pid: int) -> int:
+    """Wait for a child, and end whatever it leaves to us. Its exit code; negative: the signal that killed it."""
     code = 1
     while True:
         try:

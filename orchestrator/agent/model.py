@@ -69,7 +69,8 @@ class Task:
     `devices`  the accelerators that are reserved for it
     `linked`   another one runs in its place afterwards
     `up`       of a service: what it said when it was up; `signal`: what is closed for it to stop, `dismissed`: it was
-               told to; `farewell`: before it is killed
+               told to
+    `farewell` it was asked to end by itself before it is killed
     `deferring` what it has deferred to its end is being done, or was; `epilogue`: what that prints, of a pooled one
     `kill`     why it has to end, once that is decided
     `verdict`  how its process or body ended: reason, exit code, signal, message, of a Python body its value too

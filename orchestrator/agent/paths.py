@@ -44,15 +44,15 @@ def host_name() -> str:
     return socket.gethostname()
 
 
-def runtime_directory(store: str, work_dir: str, environment: Mapping[str, str]) -> str:
-    """The runtime directory for a store, made if it is not there.
+def runtime_directory(store: str, work_dir: str, environment: Mapping[str, str], kind: str = "") -> str:
+    """The runtime directory for a store, made if it is not there. `kind`: of whom, if not of the agent.
 
     Raises `AdapterError` where it cannot be made or another user could get at it.
     """
     given = work_dir or environment.get("ORCH_WORK_DIR", "")
     base = os.path.abspath(given) if given else os.path.join(tempfile.gettempdir(), f"orch-{os.getuid()}")
     name = hashlib.sha256(os.fsencode(os.path.realpath(store))).hexdigest()[:16]
-    path = os.path.join(base, layout.safe_name(host_name()), name)
+    path = os.path.join(base, layout.safe_name(host_name()), name + kind)
     try:
         make_private(path)
         if given:

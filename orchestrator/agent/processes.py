@@ -163,6 +163,13 @@ def kill_if_started_about(pid: int, since: float) -> bool:
         os.close(descriptor)
 
 
+def terminate(pids: list[int]) -> None:
+    """SIGTERM to processes that were there a moment ago. Not there any more: fine."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGTERM)
+
+
 def kill_child(pid: int) -> None:
     """SIGKILL to a child that has not been waited for: its pid is still its own."""
     with contextlib.suppress(ProcessLookupError):

@@ -12,12 +12,18 @@ from orch.attempt import Place
 
 
 class Room:
-    """One runtime directory (see `orch.agent.paths`), as attempts use it. Raises `OSError` if it cannot be used."""
+    """One runtime directory (see `orch.agent.paths`), as attempts use it."""
 
-    def __init__(self, runtime: str, store: str, host: str) -> None:
-        self.scratch = Scratch(runtime)
-        self.captures = Captures(runtime)
-        self.place = Place(store, self.scratch.root, host, deferred_directory(store, host))
+    def __init__(self, scratch: Scratch, captures: Captures, place: Place) -> None:
+        self.scratch = scratch
+        self.captures = captures
+        self.place = place
+
+    @classmethod
+    def of_agent(cls, runtime: str, store: str, host: str) -> Room:
+        """That of the host's agent. Raises `OSError` if it cannot be used."""
+        scratch = Scratch(runtime)
+        return cls(scratch, Captures(runtime), Place(store, scratch.root, host, deferred_directory(store, host)))
 
 
 class Rooms:
@@ -32,10 +38,14 @@ class Rooms:
         """The room in a runtime directory; what an earlier agent has left there is removed."""
         found = self._rooms.get(runtime)
         if found is None:
-            found = Room(runtime, self._store, self._host)
+            found = Room.of_agent(runtime, self._store, self._host)
             found.scratch.remove_all()
             self._rooms[runtime] = found
         return found
+
+    def use(self, runtime: str, room: Room) -> None:
+        """Have this be the room in a runtime directory."""
+        self._rooms[runtime] = room
 
     def child_ended(self, pid: int, status: int) -> bool:
         """Hear of the end of a child; False if it is no helper that removes something."""

@@ -17,11 +17,14 @@ from orch.work import spares
 
 
 class Scratch:
-    """Below a runtime directory. What is left in a scratch directory is removed by a helper process, in no hurry."""
+    """Below a runtime directory. What is left in a scratch directory is removed by a helper process, in no hurry.
 
-    def __init__(self, runtime: str) -> None:
+    `kept`: the directory in which those are put that are not removed; empty: here too.
+    """
+
+    def __init__(self, runtime: str, kept: str = "") -> None:
         self.root = os.path.join(runtime, "scratch")
-        self._kept = os.path.join(runtime, spares.KEPT)
+        self._kept = kept or os.path.join(runtime, spares.KEPT)
         self._trash = os.path.join(runtime, spares.TRASH)
         self._numbers = itertools.count(1)
         self.helpers: dict[int, str] = {}

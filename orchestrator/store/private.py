@@ -19,6 +19,10 @@ def make_private(path: str) -> None:
     except FileExistsError:
         if not os.path.isdir(path):  # else somebody was faster
             raise
+    except FileNotFoundError:
+        if os.path.isdir(above):
+            raise
+        make_private(path)  # what is above it was empty, and somebody has just removed it
 
 
 def open_private(path: str, flags: int) -> int:

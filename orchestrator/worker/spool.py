@@ -5,6 +5,7 @@
         orders/E-N.orders            a submission: a header, and its attempts one after another
         orders/E-N.sh                what the batch system is told to run
         orders/E-N.id                what the batch system called it, once that is known
+        orders/E-N.nonce             of a probe: what it has to say again
         claims/E-N.I                 who has task I of it, for ever: made once, whoever is first
         news/E-N.I.started           a worker runs it (a `Claim`)
         news/E-N.I.K.notes           what it has said since (a list of `Note`), K from 1
@@ -12,6 +13,7 @@
         wishes/E-N.I.stop            asks a service to stop by itself
         output/E-N.I.out, .err       what the attempt writes, while it runs and until it is acknowledged
         output/E-N.I.log             what the worker itself writes, and the batch system about it
+        deferred/HOST/E-N.I/         what the attempt has deferred to its end (`orch.worker.nodes`)
 
 A submission is numbered by the epoch of its leader and within it; its tasks from 1. So no name is ever used twice, also
 where two leaders do not know of each other. "E-N.I" is a ticket.
@@ -29,7 +31,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import socket
+import threading
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -41,6 +45,9 @@ from orch.store.private import make_private, open_private
 FOLDERS = ("orders", "claims", "news", "wishes", "output")
 LEADER = "leader"
 WORKER = "worker"
+
+_MOST_LINKS = 1000
+"""Names that one file is given: file systems bound that (65,000 on ext4, 1,024 on some others)."""
 
 T = TypeVar("T")
 
@@ -80,7 +87,8 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     `name`      what the batch system is told to call it: of letters, digits, "_", "-" and "." only
     `made`      when, by the leader's clock (seconds since 1970)
     `keys`, `places`: of each attempt its key, and where in the file its record begins, from the end of the header
-    `node_work_dir`: below which workers have their runtime directories on their nodes; empty: where `TMPDIR` says
+    `work_dir`  below which workers have their runtime directories on their nodes; empty: where `TMPDIR` says
+    `grace`     seconds between SIGTERM and SIGKILL for the processes of an attempt whose worker was told to end
     `probe`     there is no attempt: say what the worker sees, as the value of an outcome (a `Sight`)
     """
 
@@ -95,6 +103,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     work_dir: str = ""
     clean_scratch: str = "always"
     named: list[str] = []
+    grace: float = 2.0
     probe: bool = False
 
 
@@ -154,12 +163,12 @@ class Spool:
         begin, end = header.places[ticket.task - 1], header.places[ticket.task]
         with open(self.path("orders", f"{ticket.submission}.orders"), "rb") as file:
             file.seek(start + begin)
-            return header, msgspec.msgpack.decode(file.read(end - begin), type=Attempt)
+            return header, _decoded(file.read(end - begin), Attempt, file.name)
 
     def _header(self, submission: str) -> tuple[Header, int]:
         with open(self.path("orders", f"{submission}.orders"), "rb") as file:
             length = int.from_bytes(file.read(4), "big")
-            return msgspec.msgpack.decode(file.read(length), type=Header), 4 + length
+            return _decoded(file.read(length), Header, file.name), 4 + length
 
     def submissions(self) -> list[str]:
         """All whose orders are here, of whatever leader."""
@@ -184,6 +193,18 @@ class Spool:
         except FileNotFoundError:
             return ""
 
+    def write_nonce(self, submission: str, nonce: str) -> None:
+        """Something that a probe has to say again: then it sees what is written here."""
+        self._put("orders", f"{submission}.nonce", nonce.encode(), durable=True)
+
+    def read_nonce(self, submission: str) -> str:
+        """The same again; empty: it cannot be seen."""
+        try:
+            with open(self.path("orders", f"{submission}.nonce"), encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
     def write_environment(self, epoch: int, environment: dict[str, str]) -> None:
         """What workers of this leader's submissions get (`orch.environment.packed`)."""
         self._put("", f"environment.{epoch}", msgspec.msgpack.encode(environment), durable=True)
@@ -191,7 +212,7 @@ class Spool:
     def read_environment(self, epoch: int) -> dict[str, str]:
         """The same again."""
         with open(self.path("", f"environment.{epoch}"), "rb") as file:
-            return msgspec.msgpack.decode(file.read(), type=dict[str, str])
+            return _decoded(file.read(), dict[str, str], file.name)
 
     # Claims ---------------------------------------------------------------------------------------------------
 
@@ -203,16 +224,42 @@ class Spool:
         try:
             os.link(draft, target)
         except FileExistsError:
-            return self.claimed(ticket)
+            found = self.claimed(ticket)
+            return None if found == claim else found  # ours, if an answer of the file server was lost
         finally:
             os.unlink(draft)
         _sync_directory(os.path.dirname(target))
         return None
 
-    def revoke(self, ticket: Ticket) -> Claim | None:
-        """See to it that no worker ever takes a ticket; None: none can. Else the claim of the worker that has it."""
-        found = self.claim(ticket, Claim(LEADER, pid=os.getpid()))
-        return found if found is not None and found.by == WORKER else None
+    def revoke(self, tickets: Sequence[Ticket]) -> dict[Ticket, Claim]:
+        """See to it that no worker ever takes these tickets; what comes back are those that workers have already.
+
+        One file is linked to all their names: many cost little more than one.
+        """
+        taken: dict[Ticket, Claim] = {}
+        for first in range(0, len(tickets), _MOST_LINKS):
+            taken.update(self._revoke(tickets[first : first + _MOST_LINKS]))
+        return taken
+
+    def _revoke(self, tickets: Sequence[Ticket]) -> Iterator[tuple[Ticket, Claim]]:
+        draft = self.path("claims", f".{LEADER}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}")
+        self._write(draft, msgspec.msgpack.encode(Claim(LEADER, pid=os.getpid())), 0o600, durable=True)
+        try:
+            lost = [ticket for ticket in tickets if not self._link(draft, ticket)]
+        finally:
+            os.unlink(draft)
+        _sync_directory(os.path.dirname(draft))
+        for ticket in lost:
+            claim = self.claimed(ticket)
+            if claim is not None and claim.by == WORKER:
+                yield ticket, claim
+
+    def _link(self, draft: str, ticket: Ticket) -> bool:
+        try:
+            os.link(draft, self.path("claims", str(ticket)))
+        except FileExistsError:
+            return False
+        return True
 
     def claimed(self, ticket: Ticket) -> Claim | None:
         """Who has it, if anybody has."""
@@ -223,6 +270,14 @@ class Spool:
     def news(self) -> list[str]:
         """The names of all files of news that are there now."""
         return [name for name in _names(os.path.join(self.root, "news")) if not name.startswith(".")]
+
+    def refresh(self) -> None:
+        """Have the next `news` ask the file server, and not an old answer.
+
+        NFS clients keep listings, and that a name is not there, until they see that the directory has changed, which
+        they may not look at for half a minute (nfs(5), "Directory entry caching"). To change its time is to look.
+        """
+        os.utime(os.path.join(self.root, "news"))
 
     def put_started(self, ticket: Ticket, claim: Claim) -> None:
         """Its body runs."""
@@ -260,19 +315,30 @@ class Spool:
 
     # Clearing up ----------------------------------------------------------------------------------------------
 
-    def forget(self, ticket: Ticket) -> None:
-        """Remove all that is here of a task but its claim, which stays until its whole submission goes."""
-        for folder in ("news", "wishes", "output"):
-            for name in _names(os.path.join(self.root, folder)):
-                if name.startswith(f"{ticket}."):
-                    self._remove(folder, name)
+    def clear(self, tickets: Collection[Ticket], submissions: Collection[str], notes: Collection[str] = ()) -> None:
+        """Remove what is here of tasks that are over, and of whole submissions; `notes`: names of news.
 
-    def drop(self, submission: str) -> None:
-        """Remove a submission of which nothing runs, or can, any more: the batch system has forgotten it."""
+        Of a task the claim stays until its submission goes. Of a submission the orders go first: a worker claims, and
+        then reads them, so that one which comes even now finds the claim, or nothing to do.
+        """
+        names = {str(ticket) for ticket in tickets}
+        whole = frozenset(submissions)
         for folder in FOLDERS:
             for name in _names(os.path.join(self.root, folder)):
-                if name.startswith(f"{submission}."):
+                submission, _, rest = name.partition(".")
+                ticket = f"{submission}.{rest.partition('.')[0]}"
+                over = ticket in names and folder in ("news", "wishes", "output")
+                if submission in whole or over or (name in notes and folder == "news"):
                     self._remove(folder, name)
+
+    def leave(self) -> bool:
+        """Remove what no submission needs any more, if there is none; is that so?"""
+        if self.submissions():
+            return False
+        for name in _names(self.root):
+            if name.startswith("environment."):
+                self._remove("", name)
+        return True
 
     def _remove(self, folder: str, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -283,7 +349,7 @@ class Spool:
     def _read(self, folder: str, name: str, kind: type[T]) -> T | None:
         try:
             with open(self.path(folder, name), "rb") as file:
-                return msgspec.msgpack.decode(file.read(), type=kind)
+                return _decoded(file.read(), kind, file.name)
         except FileNotFoundError:
             return None
 
@@ -303,6 +369,13 @@ class Spool:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+
+
+def _decoded(data: bytes, kind: type[T], path: str) -> T:
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def _names(directory: str) -> Iterator[str]:

@@ -1,0 +1,174 @@
+"""What a worker does, from its claim to the outcome."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import NamedTuple
+
+import msgspec
+
+from orch.adapters.contract import RunInfo
+from orch.agent.loop import Loop
+from orch.agent.paths import host_name
+from orch.attempt import Attempt, Outcome, Reason
+from orch.bus.identity import utc_now
+from orch.environment import unpacked
+from orch.errors import AdapterError
+from orch.worker.assemble import assemble
+from orch.worker.deputy import GONE, Deputy
+from orch.worker.front import FAILED
+from orch.worker.nodes import Node, hold, is_held, let_go
+from orch.worker.probe import probe
+from orch.worker.spool import WORKER, Claim, Header, Spool, Ticket
+from orch.worker.surroundings import environment_of
+
+UNSET = ("", "undefined")
+"""What a variable holds for a task that is not one of several: Grid Engine says so (qsub(1), SGE_TASK_ID)."""
+
+
+class CannotRun(Exception):
+    """Why the task cannot be run, for people."""
+
+
+class Variables(NamedTuple):
+    """In which variables a worker finds the number of its task, and what the batch system calls it; empty: in none."""
+
+    task: str = ""
+    job: str = ""
+
+
+class Worker(NamedTuple):
+    """Which task this is, who has it, and where signals are heard of (as `orch.worker.front` hands that over)."""
+
+    spool: Spool
+    ticket: Ticket
+    claim: Claim
+    warnings: int
+
+
+def serve(spool: Spool, submission: str, task: int | None, variables: Variables, warnings: int) -> int:
+    """Run a task of a submission; the exit code. `task` None: a variable names it."""
+    os.chdir("/")
+    try:
+        ticket = Ticket(submission, task or _task(spool, submission, variables.task))
+        _take(Worker(spool, ticket, _claim(variables.job), warnings))
+    except (CannotRun, OSError, ValueError) as error:
+        sys.stderr.write(f"orch: a task of submission {submission} of run {spool.run} cannot be run: {error}\n")
+        return FAILED
+    return 0
+
+
+def _task(spool: Spool, submission: str, variable: str) -> int:
+    said = os.environ.get(variable, "")
+    if said.isdigit():
+        return int(said)
+    if said in UNSET and len(spool.header(submission).keys) <= 1:
+        return 1
+    raise CannotRun(f"{variable} is to say which of its tasks this is, and it says {said!r}")
+
+
+def _claim(job_from: str) -> Claim:
+    return Claim(WORKER, host_name(), os.getpid(), os.environ.get(job_from, "") if job_from else "", utc_now())
+
+
+def _take(worker: Worker) -> None:
+    """Claim the ticket, and do what it is for."""
+    spool, ticket, claim, _ = worker
+    taken = spool.claim(ticket, claim)
+    header, attempt = spool.order(ticket)  # after the claim: a leader that clears up removes the orders first
+    if taken is not None:
+        _leave_it(worker, header, taken)
+    elif attempt is None:
+        spool.put_outcome(ticket, probe(spool, ticket, claim.host))
+    else:
+        _run(worker, header, attempt)
+
+
+def _leave_it(worker: Worker, header: Header, taken: Claim) -> None:
+    """Somebody has it. If that was this job in a former life, nobody will say what became of it but this one."""
+    spool, ticket, claim, _ = worker
+    sys.stderr.write(f"orch: {ticket} is not run here: {_shown(taken)} has it, since {taken.since}\n")
+    again = taken.by == WORKER and taken.job == claim.job != ""
+    if again and spool.outcome(ticket) is None and not is_held(spool, str(ticket)):
+        key = header.keys[ticket.task - 1] if header.keys else str(ticket)
+        why = f"its batch system has started it again: it had been started on {taken.host}"
+        spool.put_outcome(ticket, Outcome(key=key, reason=Reason.LOST, message=why, host=taken.host, ended=utc_now()))
+
+
+def _shown(claim: Claim) -> str:
+    return f"process {claim.pid} on {claim.host} (job {claim.job or 'unknown'})" if claim.by == WORKER else "its leader"
+
+
+def _run(worker: Worker, header: Header, attempt: Attempt) -> None:
+    """Run the attempt. Whatever keeps it from being run is its outcome."""
+    spool, ticket, claim, _ = worker
+    try:
+        held = hold(spool, str(ticket))
+        info = _info(spool, header)
+        node = Node(spool, ticket, claim.host, header.work_dir)
+        os.environ.clear()
+        os.environ.update(info.environment)
+        node.inherit()
+        _attend(worker, header, info, node, attempt)
+    except (OSError, AdapterError, ValueError) as error:
+        why = f"the worker on {claim.host} cannot run it: {error}"
+        spool.put_outcome(
+            ticket, Outcome(key=attempt.key, reason=Reason.ERROR, message=why, host=claim.host, ended=utc_now())
+        )
+        return
+    node.leave()
+    let_go(held)
+
+
+def _attend(worker: Worker, header: Header, info: RunInfo, node: Node, attempt: Attempt) -> None:
+    """Be agent and leader of the attempt, until its outcome is there."""
+    spool, ticket, claim, _ = worker
+    loop = Loop()
+    output = spool.path("output", str(ticket))
+    agent, execution = assemble(loop, spool.store, claim.host, node.directories, output, header.grace)
+
+    def hurry(key: str) -> None:
+        task = execution.tasks.get(key)
+        if task is not None:
+            execution.hurry(task)
+
+    deputy = Deputy(loop, spool, ticket, claim, hurry)
+    _listen(loop, worker.warnings, deputy)
+    deputy.hand_over(agent, info, node.directories.runtime, _adapted(attempt))
+    agent.turn()
+    loop.run(agent.turn, execution.child_ended)
+    agent.leave()
+    if deputy.failure:
+        raise CannotRun(f"its outcome cannot be written: {deputy.failure}")
+
+
+def _listen(loop: Loop, warnings: int, deputy: Deputy) -> None:
+    def hear(_mask: int) -> None:
+        said = os.read(warnings, 64)
+        for number in said or bytes([GONE]):
+            deputy.warned(number, time.monotonic())
+        if not said:
+            loop.remove(warnings)
+
+    loop.add(warnings, hear)
+
+
+def _info(spool: Spool, header: Header) -> RunInfo:
+    sent = unpacked(spool.read_environment(header.epoch))
+    return RunInfo(
+        run=header.run,
+        epoch=header.epoch,
+        store=spool.store,
+        environment=environment_of(sent, os.environ),
+        python_path=header.python_path,
+        named=header.named,
+        clean_scratch=header.clean_scratch,
+    )
+
+
+def _adapted(attempt: Attempt) -> Attempt:
+    """As this is the only one here: nothing is gained by a warm worker, and there is nothing to be chained to."""
+    form = "fork" if attempt.form == "pool" else attempt.form
+    return msgspec.structs.replace(attempt, form=form, after="")
