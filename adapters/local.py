@@ -43,12 +43,20 @@ class LocalAdapter:
         """Nothing: agents outlive leaders, and sessions are closed by whoever opened them."""
 
 
-class LocalSession:
-    """One run's connection to the agent, made anew when the agent has died. `dial` reaches an agent."""
+class LinkCut(AdapterError):
+    """The connection to an agent is gone; the agent may be there still."""
 
-    def __init__(self, info: RunInfo, dial: Dial) -> None:
+
+class LocalSession:
+    """One run's connection to the agent. `dial` reaches an agent.
+
+    When the agent has died, another is connected to. Not so without `lasting`: then the session ends with `LinkCut`.
+    """
+
+    def __init__(self, info: RunInfo, dial: Dial, *, lasting: bool = True) -> None:
         self._info = info
         self._dial = dial
+        self._lasting = lasting
         self._link: Link | None = None
         self._welcome: protocol.Welcome | None = None
         self._capacity: Capacity | None = None
@@ -246,7 +254,9 @@ class LocalSession:
         if self._link is link:
             self._link = None
             self._give_way("")
-            if not self._closed and self._trouble is None:
+            if not self._lasting:
+                self._fail(LinkCut("the connection is cut"))
+            elif not self._closed and self._trouble is None:
                 self._again = asyncio.get_running_loop().create_task(self._connect_again())
 
     async def _connect_again(self) -> None:

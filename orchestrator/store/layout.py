@@ -10,6 +10,7 @@
     runs/RUN/files/000/JOB.ATTEMPT/N/NAME         files that attempts wrote
     runs/RUN/logs/000/JOB-NAME.ATTEMPT.stdout     captured output too large for the log
     runs/RUN/batch/…                              what the workers of batch systems get and give (`orch.worker.spool`)
+    runs/RUN/hosts/EPOCH.jsonl                    which host each attempt was handed to (`orch.adapters.agents.places`)
     runs/RUN/calls.json                           what the call cache needs of a run that was deleted
     requests/RUN.ID.json                          wishes (stop, cancel …) on their way to a leader
     agents/HOST/…                                 the journal and log of the agent of that host
@@ -61,6 +62,11 @@ def output_file(run: str, job: int, name: str, attempt: int, stream: str) -> str
 def batch_dir(run: str) -> str:
     """Where the leader and the workers of a batch system leave files for each other."""
     return f"runs/{run}/batch"
+
+
+def hosts_dir(run: str) -> str:
+    """Which of several hosts each attempt was handed to."""
+    return f"runs/{run}/hosts"
 
 
 def bundle_dir(digest: str) -> str:

@@ -1,0 +1,1 @@
+"""Several agents as one batch system: hosts that are reached over ssh, or that pilots bring. They come and go."""

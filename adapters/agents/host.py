@@ -1,0 +1,28 @@
+"""What a session over several agents has to know of one host."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from orch.adapters.contract import RunInfo, Session
+from orch.errors import AdapterError
+
+LOST_AFTER = 300.0
+"""Seconds for which a host may be away before its attempts are given up, and tried elsewhere."""
+
+
+class Refusal(AdapterError):
+    """The host will not do it, however often it is asked: an unknown key, no Python there …"""
+
+
+class Host(Protocol):
+    """A host with an agent, or that can be given one. `name`: for ever the same, since it is kept with the run."""
+
+    name: str
+
+    async def connect(self, info: RunInfo) -> Session:
+        """A session with the agent there, which is started if there is none.
+
+        Its `updates` raise `AdapterError` when the connection is cut; then another is asked for. Raises `Fenced`,
+        `Refusal`, and `AdapterError` where it may do better later.
+        """

@@ -1,0 +1,86 @@
+"""Which attempt goes to which host: pure.
+
+An attempt goes where it fits now, to the host that has most left. What is to be done next waits on the host already, so
+that no slot idles while the leader is told of an end and answers: as many attempts as end there in a quarter of a
+second. Where jobs are long that is none, and each waits in one place for all hosts. The first in the line that fits
+nowhere holds a host: nothing that comes after it goes there, so that it gets its room some time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from orch.adapters.contract import Capacity, fits
+from orch.agent import devices
+from orch.bus.events import Accelerator, Resources
+
+
+@dataclasses.dataclass
+class Room:
+    """What is left on a host. `ahead`: how many attempts may be handed over beyond what fits."""
+
+    total: Capacity
+    ahead: int = 0
+    cores: float = 0.0
+    memory: int = 0
+    disk: int = 0
+    accelerators: list[Accelerator] = dataclasses.field(default_factory=list)
+
+    def use(self, wanted: Resources) -> None:
+        """An attempt is there that wants this."""
+        self.cores += wanted.cores
+        self.memory += wanted.memory
+        self.disk += wanted.disk
+        self.accelerators += wanted.accelerators
+
+    def has(self, wanted: Resources) -> bool:
+        """Does it fit beside what is there?"""
+        total = self.total
+        return (
+            self.cores + wanted.cores <= total.cores
+            and self.memory + wanted.memory <= total.memory
+            and self.disk + wanted.disk <= total.disk
+            and not (
+                wanted.accelerators and devices.lacking(total.accelerators, wanted.accelerators, self.accelerators)
+            )
+        )
+
+    def could_have(self, wanted: Resources) -> bool:
+        """Would it fit if nothing else were there?"""
+        return not fits(wanted, self.total)
+
+    @property
+    def load(self) -> float:
+        """How full it is; more than 1 where attempts wait."""
+        return self.cores / self.total.cores if self.total.cores else 1.0
+
+
+def choose(waiting: Iterable[Resources], rooms: Sequence[Room], limit: Room | None = None) -> list[tuple[int, int]]:
+    """Of those in the line, which go where now: positions in both. `limit`: what all hosts together may be used for."""
+    free = list(range(len(rooms)))
+    chosen: list[tuple[int, int]] = []
+    for position, wanted in enumerate(waiting):
+        if not free or (limit is not None and not limit.has(wanted)):
+            break
+        place = _place(wanted, rooms, free)
+        if place is not None:
+            chosen.append((position, place))
+            rooms[place].use(wanted)
+            if limit is not None:
+                limit.use(wanted)
+        elif able := [number for number in free if rooms[number].could_have(wanted)]:
+            free.remove(min(able, key=lambda number: rooms[number].load))
+    return chosen
+
+
+def _place(wanted: Resources, rooms: Sequence[Room], free: list[int]) -> int | None:
+    fitting = [number for number in free if rooms[number].has(wanted)]
+    if fitting:
+        return min(fitting, key=lambda number: rooms[number].load)
+    behind = [number for number in free if rooms[number].ahead > 0 and rooms[number].could_have(wanted)]
+    if not behind:
+        return None
+    place = min(behind, key=lambda number: rooms[number].load)
+    rooms[place].ahead -= 1
+    return place
