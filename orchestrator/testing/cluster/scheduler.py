@@ -171,14 +171,17 @@ class Scheduler:
 
     def _start(self, now: float) -> None:
         waiting = [task for task in self.tasks if task.state == QUEUED]
+        up = [node for node in self.nodes if node.up]
+        for task in waiting:
+            task.why = "Priority" if up else "Nodes"
         for task in sorted(waiting, key=lambda each: -each.order["priority"]):
-            if not any(node.up and self.free(node) for node in self.nodes):
+            if not any(self.free(node) for node in up):
                 return
-            node = next((each for each in self.nodes if each.up and self.free(each) >= task.order["cores"]), None)
+            node = next((each for each in up if self.free(each) >= task.order["cores"]), None)
             if node is None:
-                task.why = "Resources" if any(each.up for each in self.nodes) else "Nodes"
-                continue
-            self._begin(task, node, now)
+                task.why = "Resources"
+            else:
+                self._begin(task, node, now)
 
     def _begin(self, task: Task, node: Node, now: float) -> None:
         task.state, task.node, task.why, task.started = RUNNING, node, "", now
