@@ -27,6 +27,41 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return check
 
 
+def _slurm_args(text: str) -> None:
+    from orch.adapters.slurm import arguments  # few runs need it
+
+    arguments.more(text)
+
+
+def _qsub_args(text: str) -> None:
+    from orch.adapters.qsub import check_args  # few runs need it
+
+    check_args(text)
+
+
+def _qsub_reqs(text: str) -> None:
+    from orch.adapters.qsub import check_reqs  # few runs need it
+
+    check_reqs(text)
+
+
+def _lsf_args(text: str) -> None:
+    from orch.adapters.lsf import arguments  # few runs need it
+
+    arguments(text)
+
+
+def _htcondor_params(text: str) -> None:
+    from orch.adapters.htcondor import parameters  # few runs need it
+
+    parameters(text)
+
+
+def _torque_memory(text: str) -> None:
+    for name in text.split(","):
+        _one_of("mem", "vmem", "pmem", "pvmem")(name.strip())
+
+
 YES_OR_NO = _one_of("true", "false")
 
 BATCH = (
@@ -47,12 +82,80 @@ BATCH = (
 )
 """Those of all batch systems."""
 
-SLURM: tuple[Option, ...] = ()
+SLURM: tuple[Option, ...] = (
+    Option("slurm-partition", "the partition of jobs that name none", "NAME", "the default one, or one that fits"),
+    Option("slurm-account", "the account that pays", "NAME"),
+    Option("slurm-qos", "the quality of service of jobs", "NAME"),
+    Option("slurm-preemptible-partition", "likewise, of jobs that may be preempted", "NAME"),
+    Option("slurm-preemptible-qos", "likewise, of jobs that may be preempted", "NAME"),
+    Option("slurm-args", "more arguments for sbatch, as in a shell; not cores or memory", "ARGS", "", _slurm_args),
+    Option("slurm-warning", "how long before Slurm's limit a job hears of it", "TIME", "KillWait", parse_duration),
+)
 GRIDENGINE: tuple[Option, ...] = ()
-LSF: tuple[Option, ...] = ()
-PBS: tuple[Option, ...] = ()
-TORQUE: tuple[Option, ...] = ()
-HTCONDOR: tuple[Option, ...] = ()
+LSF: tuple[Option, ...] = (
+    Option("lsf-queue", "the queue, for jobs that name none (bsub -q)", "NAME", "the site's"),
+    Option("lsf-project", "the project that is charged (bsub -P)", "NAME"),
+    Option("lsf-group", "the user group that is charged (bsub -G)", "NAME"),
+    Option(
+        "lsf-memory-unit",
+        "the unit of memory limits (LSF_UNIT_FOR_LIMITS), where LSF is too old to be told one with each",
+        "KB|MB|GB|TB",
+        "told with each",
+        _one_of("KB", "MB", "GB", "TB"),
+    ),
+    Option("lsf-memory-per", "what memory is reserved for", "job|core", "as bparams says", _one_of("job", "core")),
+    Option("lsf-args", "further options of bsub, but for cores and memory", "WORDS", "", _lsf_args),
+)
+PBS: tuple[Option, ...] = (
+    Option("pbs-queue", "the queue, for jobs that name none", "NAME", "the server's"),
+    Option("pbs-account", "the account that is charged (qsub -A)", "NAME"),
+    Option("pbs-project", "the project (qsub -P)", "NAME"),
+    Option("pbs-args", "further options of qsub, but for cores, memory and time", "WORDS", "", _qsub_args),
+    Option("pbs-reqs", "further parts of the chunk in select=, such as bigmem=true:ib=1", "PARTS", "", _qsub_reqs),
+    Option("pbs-array-size", "most tasks of an array; 1: no arrays", "N", "1000", _whole),
+    Option("pbs-gpu-resource", "the resource that counts GPUs", "NAME", "ngpus"),
+    Option("pbs-gpu-model-resource", "the resource that says which model a GPU is", "NAME"),
+)
+TORQUE: tuple[Option, ...] = (
+    Option("torque-queue", "the queue, for jobs that name none", "NAME", "the server's"),
+    Option("torque-account", "the account that is charged (qsub -A)", "NAME"),
+    Option(
+        "torque-args",
+        "further options of qsub, but for cores, memory and time",
+        "WORDS",
+        "",
+        _qsub_args,
+        ("ORCH_PBS_ARGS",),
+    ),
+    Option(
+        "torque-reqs",
+        "further parts of nodes=1:ppn=N, such as bigmem:ib",
+        "PARTS",
+        "",
+        _qsub_reqs,
+        ("ORCH_PBS_REQS",),
+    ),
+    Option("torque-array-size", "most tasks of an array; 1: no arrays", "N", "1000", _whole),
+    Option(
+        "torque-memory-resource",
+        "what memory is asked for as: mem, vmem, pmem, pvmem, or several, with commas",
+        "NAMES",
+        "mem",
+        _torque_memory,
+    ),
+)
+HTCONDOR: tuple[Option, ...] = (
+    Option("htcondor-schedd", "the schedd that has the jobs (condor_submit -name)", "NAME", "this host's"),
+    Option("htcondor-pool", "the central manager of the pool (condor_submit -pool)", "HOST", "the configured one"),
+    Option("htcondor-accounting-group", "the group that is charged", "NAME"),
+    Option(
+        "htcondor-params",
+        "further lines of submit descriptions, with ; between them, but for cores and memory",
+        "LINES",
+        "",
+        _htcondor_params,
+    ),
+)
 FAKE: tuple[Option, ...] = (Option("fake-cluster", "the directory in which the fake cluster lives", "DIR"),)
 SSH: tuple[Option, ...] = ()
 

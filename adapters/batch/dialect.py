@@ -8,7 +8,7 @@ commands, bounds how long they take, tries again, asks seldom, and draws the con
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -25,6 +25,13 @@ class Refused(AdapterError):
 
 class Trouble(AdapterError):
     """It does not answer, or what it answers makes no sense. That may pass: the engine asks again, ever less often."""
+
+
+class NotTaken(Trouble):
+    """Of a submission: it has surely not been taken now, and may be later: some limit is reached, say.
+
+    After any other trouble the engine has to assume that it may have been taken.
+    """
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -145,6 +152,8 @@ class Dialect(Protocol):
     `most_tasks`      of one submission; 1: there are no arrays
     `most_asked`      tasks or submissions that fit into one question
     `lag`             seconds for which a task that has ended may be known neither to `look` nor to `recall`
+    `backend_keys`    what a job passes through in `backend={…}`; None: anything. The user is told once of other keys,
+                      and they are left out; with `batch-strict`, `submit` has to raise `Refused` for them
     """
 
     name: str
@@ -153,6 +162,7 @@ class Dialect(Protocol):
     most_tasks: int
     most_asked: int
     lag: float
+    backend_keys: Collection[str] | None
 
     def check(self) -> None:
         """Raises `orch.errors.UserError` where its settings make no sense."""
@@ -161,7 +171,7 @@ class Dialect(Protocol):
         """Hand over. Raises `Refused` for what can be seen to be impossible here."""
 
     def submitted(self, order: Order, answer: Answer) -> str:
-        """What the batch system calls the submission. Raises `Refused`, `Trouble`."""
+        """What the batch system calls the submission. Raises `Refused`, `NotTaken`, `Trouble`."""
 
     def task(self, job: str, index: int, size: int) -> str:
         """What it calls task `index` of a submission that it calls `job`: the key in answers, and for people."""
@@ -210,6 +220,7 @@ __all__ = [
     "Dialect",
     "End",
     "MakeDialect",
+    "NotTaken",
     "Option",
     "Order",
     "Reason",

@@ -1,0 +1,54 @@
+"""What Slurm's commands answer when they do not do as they are told: will it pass, was nothing done, or never.
+
+The texts are those of Slurm's `slurm_errno.c`, as slurm_strerror(3) gives them. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+from orch.adapters.batch.dialect import Answer, NotTaken, Refused, Trouble
+
+_UNHEARD = re.compile(
+    "connect failure|Connection refused|controller not responding|Unable to establish|backup controller in standby"
+    "|authentication|Munge decode|No route to host|Slurm temporarily unable|Slurm is in the process|ClusterName needs"
+    "|cannot stat file|resolve|DNS SRV",
+    re.IGNORECASE,
+)
+"""Nothing has arrived: the controller is down, or this host cannot talk to it."""
+
+_FULL = re.compile(
+    "SubmitJob|job submit limit|MaxJobCount|Required partition not available|in use, try again", re.IGNORECASE
+)
+"""Not now: so many jobs are in the queue as may, or the partition is closed for the moment."""
+
+_UNSURE = re.compile("timed out|Unexpected|Zero Bytes|Transport endpoint|Unable to contact|I/O error", re.IGNORECASE)
+"""It may have arrived."""
+
+_ANSWERED = re.compile(r"job submission failed: (.*)")
+
+GONE = re.compile("Invalid job id|already completing or completed|Job/step already", re.IGNORECASE)
+"""Of a job: slurmctld knows it no more, or never has."""
+
+NO_RECORDS = re.compile("accounting storage is disabled|accounting_storage/none", re.IGNORECASE)
+"""Of sacct: nobody keeps any (there is no slurmdbd)."""
+
+
+def refuse(answer: Answer) -> NoReturn:
+    """What sbatch means, if it has given no id. Raises `Refused`, `NotTaken`, `Trouble`."""
+    said = f"sbatch: {answer.said}"
+    if _FULL.search(answer.err) or _UNHEARD.search(answer.err):
+        raise NotTaken(said)
+    if _UNSURE.search(answer.err):
+        raise Trouble(said)
+    if _ANSWERED.search(answer.err) or answer.code == 255:  # 255: it has not understood its options
+        raise Refused(said)
+    raise Trouble(said)
+
+
+def expect(answer: Answer) -> str:
+    """What a question was answered with. Raises `Trouble`."""
+    if answer.code:
+        raise Trouble(f"{answer.command.argv[0]}: {answer.said}")
+    return answer.out
