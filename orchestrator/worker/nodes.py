@@ -22,6 +22,7 @@ from orch.agent.scratch import remove_stubborn
 from orch.store.layout import safe_name
 from orch.store.private import make_private
 from orch.work import spares
+from orch.worker.locks import try_lock
 from orch.worker.spool import Spool, Ticket
 
 KIND = ".batch"
@@ -57,7 +58,7 @@ class Node:
     def inherit(self) -> None:
         """Take over what killed workers of this run were to do here after their attempts."""
         for name in _names(self._all_deferred):
-            if name != str(self._ticket) and not is_held(self._spool, name):
+            if name != str(self._ticket) and not self._spool.is_held(name):
                 self._take(os.path.join(self._all_deferred, name))
 
     def _take(self, directory: str) -> None:
@@ -76,24 +77,6 @@ class Node:
             _sweep(os.path.join(self._runs, name))
         host = os.path.dirname(self._top)
         _drop(self._runs, self._top, host, *(() if self._given else (os.path.dirname(host),)))
-
-
-def hold(spool: Spool, ticket: str) -> int:
-    """Have others see that the worker of a ticket lives; to be given to `let_go`."""
-    return _try_lock(spool.path("claims", ticket), os.O_RDWR)
-
-
-def let_go(held: int) -> None:
-    """It is over."""
-    if held >= 0:
-        os.close(held)
-
-
-def is_held(spool: Spool, ticket: str) -> bool:
-    """Does the worker of a ticket live, as far as can be known? Where there are no locks, it may."""
-    lock = _try_lock(spool.path("claims", ticket), os.O_RDWR)
-    let_go(lock)
-    return lock < 0 and os.path.exists(spool.path("claims", ticket))
 
 
 def _have(path: str) -> int:
@@ -117,25 +100,11 @@ def _is_at(descriptor: int, path: str) -> bool:
 
 def _sweep(path: str) -> None:
     """Remove a directory that nobody uses."""
-    lock = _try_lock(path, os.O_RDONLY | os.O_DIRECTORY)
+    lock = try_lock(path, os.O_RDONLY | os.O_DIRECTORY)
     if lock >= 0:
         with contextlib.suppress(OSError):  # somebody else was faster
             remove_stubborn(path)
         os.close(lock)
-
-
-def _try_lock(path: str, flags: int) -> int:
-    """Lock a file that is there; -1 if somebody else has it, or there are no locks."""
-    try:
-        lock = os.open(path, flags | os.O_CLOEXEC)
-    except OSError:
-        return -1
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        return -1
-    return lock
 
 
 def _names(directory: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 import time
 
@@ -23,7 +22,7 @@ def probe(spool: Spool, ticket: Ticket, host: str) -> Outcome:
         nonce, trouble = "", f"what was written for it cannot be read: {error}"
     seen = Sight(
         host=host,
-        python=platform.python_version(),
+        python=".".join(map(str, sys.version_info[:3])),
         version=__version__,
         executable=sys.executable,
         clock=time.time(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -19,13 +20,19 @@ from orch.errors import AdapterError
 from orch.worker.assemble import assemble
 from orch.worker.deputy import GONE, Deputy
 from orch.worker.front import FAILED
-from orch.worker.nodes import Node, hold, is_held, let_go
+from orch.worker.nodes import Node
 from orch.worker.probe import probe
 from orch.worker.spool import WORKER, Claim, Header, Spool, Ticket
 from orch.worker.surroundings import environment_of
 
 UNSET = ("", "undefined")
 """What a variable holds for a task that is not one of several: Grid Engine says so (qsub(1), SGE_TASK_ID)."""
+
+
+PATIENCE = 2.0
+"""Seconds for which orders are looked for that are not there."""
+
+PAUSE = 0.2
 
 
 class CannotRun(Exception):
@@ -74,25 +81,37 @@ def _claim(job_from: str) -> Claim:
 
 
 def _take(worker: Worker) -> None:
-    """Claim the ticket, and do what it is for."""
+    """Claim the ticket, and do what it is for. To read the orders comes after that (see `Spool.clear`)."""
     spool, ticket, claim, _ = worker
     taken = spool.claim(ticket, claim)
-    header, attempt = spool.order(ticket)  # after the claim: a leader that clears up removes the orders first
     if taken is not None:
-        _leave_it(worker, header, taken)
-    elif attempt is None:
+        _leave_it(worker, taken)
+        return
+    header, attempt = _order(worker)
+    if attempt is None:
         spool.put_outcome(ticket, probe(spool, ticket, claim.host))
     else:
         _run(worker, header, attempt)
 
 
-def _leave_it(worker: Worker, header: Header, taken: Claim) -> None:
+def _order(worker: Worker) -> tuple[Header, Attempt | None]:
+    """What there is to do. A file server may take a moment until it shows what is there."""
+    for _ in range(int(PATIENCE / PAUSE)):
+        with contextlib.suppress(FileNotFoundError):
+            return worker.spool.order(worker.ticket)
+        time.sleep(PAUSE)
+    worker.spool.unclaim(worker.ticket)
+    raise CannotRun("its orders are not there (any more)")
+
+
+def _leave_it(worker: Worker, taken: Claim) -> None:
     """Somebody has it. If that was this job in a former life, nobody will say what became of it but this one."""
     spool, ticket, claim, _ = worker
     sys.stderr.write(f"orch: {ticket} is not run here: {_shown(taken)} has it, since {taken.since}\n")
     again = taken.by == WORKER and taken.job == claim.job != ""
-    if again and spool.outcome(ticket) is None and not is_held(spool, str(ticket)):
-        key = header.keys[ticket.task - 1] if header.keys else str(ticket)
+    if again and spool.outcome(ticket) is None and not spool.is_held(str(ticket)):
+        keys = spool.header(ticket.submission).keys
+        key = keys[ticket.task - 1] if keys else str(ticket)
         why = f"its batch system has started it again: it had been started on {taken.host}"
         spool.put_outcome(ticket, Outcome(key=key, reason=Reason.LOST, message=why, host=taken.host, ended=utc_now()))
 
@@ -105,7 +124,6 @@ def _run(worker: Worker, header: Header, attempt: Attempt) -> None:
     """Run the attempt. Whatever keeps it from being run is its outcome."""
     spool, ticket, claim, _ = worker
     try:
-        held = hold(spool, str(ticket))
         info = _info(spool, header)
         node = Node(spool, ticket, claim.host, header.work_dir)
         os.environ.clear()
@@ -119,7 +137,6 @@ def _run(worker: Worker, header: Header, attempt: Attempt) -> None:
         )
         return
     node.leave()
-    let_go(held)
 
 
 def _attend(worker: Worker, header: Header, info: RunInfo, node: Node, attempt: Attempt) -> None:

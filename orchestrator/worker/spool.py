@@ -41,6 +41,7 @@ import msgspec
 from orch.attempt import Attempt, Note, Outcome
 from orch.store import layout
 from orch.store.private import make_private, open_private
+from orch.worker.locks import try_lock
 
 FOLDERS = ("orders", "claims", "news", "wishes", "output")
 LEADER = "leader"
@@ -126,6 +127,7 @@ class Spool:
         self.store = store
         self.run = run
         self.root = os.path.join(store, layout.batch_dir(run))
+        self._held = -1
 
     def make(self) -> None:
         """Have its folders."""
@@ -217,10 +219,14 @@ class Spool:
     # Claims ---------------------------------------------------------------------------------------------------
 
     def claim(self, ticket: Ticket, claim: Claim) -> Claim | None:
-        """Have a ticket, durably; None: it is ours now. Else who has it already."""
+        """Have a ticket, durably; None: it is ours now. Else who has it already.
+
+        It is locked before anybody sees it, and for as long as this object is (`is_held`).
+        """
         target = self.path("claims", str(ticket))
         draft = f"{target}.{claim.by}.{claim.host}.{claim.pid}"
         self._write(draft, msgspec.msgpack.encode(claim), 0o600, durable=True)
+        self._held = try_lock(draft)
         try:
             os.link(draft, target)
         except FileExistsError:
@@ -264,6 +270,18 @@ class Spool:
     def claimed(self, ticket: Ticket) -> Claim | None:
         """Who has it, if anybody has."""
         return self._read("claims", str(ticket), Claim)
+
+    def is_held(self, ticket: str) -> bool:
+        """Does the worker that has a ticket live, as far as can be known? Where there are no locks, it may."""
+        path = self.path("claims", ticket)
+        lock = try_lock(path)
+        if lock >= 0:
+            os.close(lock)
+        return lock < 0 and os.path.exists(path)
+
+    def unclaim(self, ticket: Ticket) -> None:
+        """Give a ticket of ours back, with which nothing was done."""
+        self._remove("claims", str(ticket))
 
     # News -----------------------------------------------------------------------------------------------------
 

@@ -95,3 +95,9 @@ def wait_then_write(said: str, held: str, path: str) -> None:
 def lines(path: Path) -> list[str]:
     """What was written."""
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def say_up_and_hang() -> None:
+    """Print "up", and hang."""
+    print("up", flush=True)  # noqa: T201 - what is looked for in its output
+    hang()

@@ -143,3 +143,8 @@ def _environment(pid: int) -> bytes:
 def kinds(notes: Sequence[Note]) -> list[str]:
     """Of which kinds they are."""
     return [each.kind for each in notes]
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process that are not zombies."""
+    return [each for each in processes.children(pid) if not processes.is_zombie(each)]
