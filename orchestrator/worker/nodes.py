@@ -70,7 +70,7 @@ class Node:
 
     def leave(self) -> None:
         """Remove what is here, and what killed workers of this run have left here."""
-        _drop(self.directories.deferred, self._all_deferred)
+        _drop(self.directories.deferred, self._all_deferred, os.path.dirname(self._all_deferred))
         remove_stubborn(self.directories.runtime)
         os.close(self._lock)
         for name in _names(self._runs):

@@ -2,6 +2,7 @@
 
     runs/RUN/batch/                  0700, this user's own
         environment.EPOCH            what goes along to other hosts (msgpack), 0600
+        pending.json                 why attempts wait, by key, as the batch system says
         orders/E-N.orders            a submission: a header, and its attempts one after another
         orders/E-N.sh                what the batch system is told to run
         orders/E-N.id                what the batch system called it, once that is known
@@ -320,6 +321,10 @@ class Spool:
     def outcome(self, ticket: Ticket) -> Outcome | None:
         """What it left behind, once it is over."""
         return self._read("news", f"{ticket}.done", Outcome)
+
+    def write_pending(self, text: str) -> None:
+        """Why attempts wait, as the batch system says: for people, JSON, by key."""
+        self._put("", "pending.json", text.encode())
 
     # Wishes ---------------------------------------------------------------------------------------------------
 
