@@ -82,6 +82,8 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     `trouble`: why the devices of `accelerators` may not be all that there are, for people.
     `give_way`: runs wait for each other for ever, and this one is to be given up if it can do nothing about it: what it
     lacks, for people. Mostly empty.
+    `most`: attempts that may be live at once; 0: as many as there are cores, and `ahead`.
+    `unsure`: there may be accelerators that are not counted here: what there is not will be refused later.
     `places`: all this is the sum of these, and an attempt is in one of them. Empty: it is one place.
     """
 
@@ -95,6 +97,8 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     beyond: Capacity | None = None
     trouble: str = ""
     give_way: str = ""
+    most: int = 0
+    unsure: bool = False
     places: tuple[Capacity, ...] = ()
 
 
@@ -217,7 +221,8 @@ def fits(wanted: Resources, capacity: Capacity, held: Sequence[Accelerator] = ()
         short.append(f"memory: {_sizes(wanted.memory, capacity.memory)}")
     if wanted.disk > capacity.disk:
         short.append(f"disk: {_sizes(wanted.disk, capacity.disk)}")
-    if wanted.accelerators and (lacking := devices.lacking(capacity.accelerators, wanted.accelerators, held)):
+    lacking = devices.lacking(capacity.accelerators, wanted.accelerators, held) if wanted.accelerators else ""
+    if lacking and not capacity.unsure:
         short.append(f"accelerators: {lacking}" + (f" ({capacity.trouble})" if capacity.trouble else ""))
     return "; ".join(short)
 

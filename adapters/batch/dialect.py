@@ -162,7 +162,10 @@ class Dialect(Protocol):
     most_tasks: int
     most_asked: int
     lag: float
-    backend_keys: Collection[str] | None
+
+    @property
+    def backend_keys(self) -> Collection[str] | None:
+        """See above: an attribute will do."""
 
     def check(self) -> None:
         """Raises `orch.errors.UserError` where its settings make no sense."""

@@ -192,15 +192,18 @@ def rules(settings: Settings, most_memory: int = 0) -> Rules:
 
 
 def live_limits(settings: Settings, capacity: Capacity) -> state_limits.Limits:
-    """How many attempts may be live at once: those that fit, if each takes a core, and those handed over ahead."""
+    """How many attempts may be live at once: those that fit, if each takes a core, and those handed over ahead.
+
+    Unless the adapter says how many.
+    """
     lanes = {
         "local": settings.max_local_jobs,
         "service": settings.max_services,
         "preemptible service": settings.max_preemptible_services,
     }
     return state_limits.Limits(
-        slots=max(1, int(capacity.cores)),
-        ahead=capacity.ahead,
+        slots=capacity.most or max(1, int(capacity.cores)),
+        ahead=0 if capacity.most else capacity.ahead,
         jobs=settings.max_jobs,
         lanes={lane: most for lane, most in lanes.items() if most},
         first_failure=settings.first_failure,

@@ -1,0 +1,65 @@
+"""The adapter that every batch system's module makes of its dialect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from orch.adapters.batch.choices import Choices
+from orch.adapters.batch.dialect import MakeDialect
+from orch.adapters.batch.engine import Engine
+from orch.adapters.batch.session import BatchSession
+from orch.adapters.contract import RunInfo
+from orch.adapters.options import Option
+
+Alike = tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]
+
+
+class BatchAdapter:
+    """Runs attempts by a batch system. Runs with the same options share its commands, and one watch over it.
+
+    `settings`: those that it has, beside what `orch.adapters.settings` says of our own.
+    """
+
+    elsewhere = True
+
+    def __init__(self, name: str, make_dialect: MakeDialect, settings: Sequence[Option] = ()) -> None:
+        self.name = name
+        self.settings = settings
+        self._make = make_dialect
+        self._engines: dict[Alike, Engine] = {}
+        self._opening = asyncio.Lock()
+
+    async def open(self, info: RunInfo) -> BatchSession:
+        """Connect a run. Raises `Fenced`, and `UserError` where the batch system cannot be used from this host."""
+        engine = await self.engine(info)
+        session = BatchSession(info, engine)
+        try:
+            await session.open()
+        except BaseException:  # cancelled, too: nobody else would close it
+            await session.close()
+            raise
+        return session
+
+    async def engine(self, info: RunInfo) -> Engine:
+        """What runs with these options share."""
+        ours = {name: value for name, value in info.environment.items() if name.startswith("ORCH_")}
+        alike = (frozenset(info.options.items()), frozenset(ours.items()))
+        async with self._opening:
+            engine = self._engines.get(alike)
+            if engine is None:
+                choices = Choices.of(info.options)
+                engine = Engine(self.name, self._make(info.options, info.environment), choices)
+                try:
+                    await engine.open()
+                except BaseException:  # cancelled, too: what it has started ends
+                    await engine.close()
+                    raise
+                self._engines[alike] = engine
+        return engine
+
+    async def close(self) -> None:
+        """End the commands and the watch. What the batch system has goes on."""
+        while self._engines:
+            _, engine = self._engines.popitem()
+            await engine.close()
