@@ -2,6 +2,7 @@
 #
 #   make demo    count the words of Python's standard library, show the result, say how to look at the run
 #   make test    the whole test suite               make test ARGS="-k restart"
+#   make test-real  the tests against a real Slurm, Grid Engine and sshd, which they start; as root, on Debian
 #   make simulate  the engine in virtual time, for TIME=60 seconds, or SEEDS=2000 stories; SEED=n shows one of them
 #   make nightly   the tests with every kill and fault there is, and an hour of simulation
 #   make lint    ruff: rules and format             make format  puts the format right
@@ -35,7 +36,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 
-.PHONY: demo test simulate nightly lint format types bench bench-peers bench-scale wheel lock links clean
+.PHONY: demo test test-real simulate nightly lint format types bench bench-peers bench-scale wheel lock links clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -50,6 +51,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+test-real: $(READY)
+	@[ "$$(id -u)" = 0 ] || { \
+	    echo "make test-real starts real batch systems, which takes root: nothing was tested" >&2; exit 2; }
+	$(BIN)/python -m pytest tests/real $(ARGS)
 
 simulate: $(READY)
 	@PYTHONPATH=tests $(BIN)/python -m simulator $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS),--time $(TIME))) \

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 os.environ["ORCH_RETRY_BACKOFF"] = "0"  # nobody waits for a retry; tests of the back-off set their own
@@ -17,3 +19,25 @@ if os.environ.get("ORCH_NIGHTLY") != "1":
 
 _index = tempfile.TemporaryDirectory(prefix="orch-tests-")  # what is cached in a test is no concern of the user's
 os.environ["XDG_CACHE_HOME"] = _index.name
+
+REAL = Path(__file__).parent / "real"
+
+
+def _wants_real(config: pytest.Config) -> bool:
+    return any(
+        REAL in (path := Path(name.partition("::")[0]).absolute()).parents or path == REAL for name in config.args
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Real batch systems are started for those who ask for them, as root."""
+    return True if collection_path == REAL and not _wants_real(config) else None
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """What these tests leave out."""
+    return (
+        ""
+        if _wants_real(config)
+        else "left out: tests/real (real Slurm, Grid Engine and sshd): make test-real, as root"
+    )
