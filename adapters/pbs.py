@@ -87,7 +87,7 @@ class Pbs(Qsub):
     name = "pbs"
     index_variable = "PBS_ARRAY_INDEX"
     array_option = "-J"
-    backend_keys = frozenset({"account", "group", "place", "project", "resources", "select"})
+    backend_keys = ("account", "group", "place", "project", "resources", "select")
 
     def __init__(self, options: Mapping[str, str], environment: Mapping[str, str]) -> None:
         super().__init__(options, environment)

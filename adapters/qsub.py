@@ -11,7 +11,7 @@ import math
 import re
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from orch.adapters.batch.dialect import Answer, Command, NotTaken, Order, Refused, Room, Seen, Trouble
 from orch.adapters.qstat import Record, number, read
@@ -112,7 +112,7 @@ class Qsub:
     most_asked = 1000  # their ids are 25 KB of arguments, about
     lag = 5.0
     array_option = ""
-    backend_keys: frozenset[str] = frozenset()
+    backend_keys: Collection[str] | None = ()
 
     def __init__(self, options: Mapping[str, str], environment: Mapping[str, str]) -> None:
         self._options = options
@@ -157,9 +157,9 @@ class Qsub:
 
     def _backend(self, order: Order) -> dict[str, str]:
         given = dict(order.backend)
-        strange = sorted(given.keys() - self.backend_keys)
+        known = ", ".join(self.backend_keys or ())
+        strange = sorted(given.keys() - set(self.backend_keys or ()))
         if strange and self._options.get("batch-strict") == "true":
-            known = ", ".join(sorted(self.backend_keys))
             raise Refused(f"backend: {self.name} has no {', '.join(strange)}; it has {known}")
         for name in ("resources", "select", "nodes"):
             if found := _COUNTED.search(given.get(name, "")):
@@ -196,6 +196,10 @@ class Qsub:
         return job.replace("[]", f"[{index}]", 1)
 
     # Looking --------------------------------------------------------------------------------------------------
+
+    def look(self, jobs: Sequence[str]) -> Sequence[Command]:
+        """Ask for all tasks of these."""
+        raise NotImplementedError
 
     def _records(self, answer: Answer) -> list[Record]:
         """What an answer has; some of the jobs may be known no more. Raises `Trouble`."""

@@ -59,7 +59,7 @@ class Torque(Qsub):
     name = "torque"
     index_variable = "PBS_ARRAYID"
     array_option = "-t"
-    backend_keys = frozenset({"account", "group", "nodes", "resources"})
+    backend_keys = ("account", "group", "nodes", "resources")
 
     def _asked(self, order: Order, backend: Mapping[str, str]) -> list[str]:
         """All on one node (qsub(1B), -l; Administrator Guide, "Requesting Resources")."""
