@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -74,7 +75,8 @@ def test_a_signal_to_all_processes_of_the_job_is_the_same(batch: Batch) -> None:
     for attempt in (batch.shell("echo up; exec sleep 3600"), batch.python(helpers.say_up_and_hang)):
         submission, worker = running(batch, attempt)
         for pid in [worker.pid, *batch.marked()]:
-            os.kill(pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
         assert ended(worker) == (0, "")
         assert (batch.outcome_of(submission).reason, batch.outcome_of(submission).signal) == (Reason.KILLED, 15)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable
 
@@ -87,6 +88,8 @@ class Deputy:
         self._signal_at = now
 
     def _look(self) -> None:
+        with contextlib.suppress(OSError):  # the store may come back
+            self._spool.refresh("wishes")
         if self._spool.asked_to_stop(self._ticket):
             self._say(protocol.StopServices([self._key]))
         elif self._outcome is None:

@@ -6,6 +6,8 @@ import contextlib
 import os
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -64,6 +66,9 @@ def serve(spool: Spool, submission: str, task: int | None, variables: Variables,
     except (CannotRun, OSError, ValueError) as error:
         sys.stderr.write(f"orch: a task of submission {submission} of run {spool.run} cannot be run: {error}\n")
         return FAILED
+    except Exception:  # noqa: BLE001 - a mistake of ours: it is told in the log, and not taken for the job's own
+        traceback.print_exc()
+        return FAILED
     return 0
 
 
@@ -121,27 +126,28 @@ def _shown(claim: Claim) -> str:
 
 
 def _run(worker: Worker, header: Header, attempt: Attempt) -> None:
-    """Run the attempt. Whatever keeps it from being run is its outcome."""
-    spool, ticket, claim, _ = worker
-    try:
-        info = _info(spool, header)
-        node = Node(spool, ticket, claim.host, header.work_dir)
-        os.environ.clear()
-        os.environ.update(info.environment)
-        node.inherit()
-        _attend(worker, header, info, node, attempt)
-    except (OSError, AdapterError, ValueError) as error:
-        why = f"the worker on {claim.host} cannot run it: {error}"
-        spool.put_outcome(
-            ticket, Outcome(key=attempt.key, reason=Reason.ERROR, message=why, host=claim.host, ended=utc_now())
-        )
-        return
-    node.leave()
+    """Run the attempt. What keeps it from being started is its outcome; what happens later is ours to say."""
+    with contextlib.ExitStack() as stack:
+        try:
+            serving = _prepared(worker, header, attempt, stack)
+        except (OSError, AdapterError, ValueError) as error:
+            host = worker.claim.host
+            why = f"the worker on {host} cannot run it: {error}"
+            outcome = Outcome(key=attempt.key, reason=Reason.ERROR, message=why, host=host, ended=utc_now())
+            worker.spool.put_outcome(worker.ticket, outcome)
+        else:
+            serving()
 
 
-def _attend(worker: Worker, header: Header, info: RunInfo, node: Node, attempt: Attempt) -> None:
-    """Be agent and leader of the attempt, until its outcome is there."""
+def _prepared(worker: Worker, header: Header, attempt: Attempt, stack: contextlib.ExitStack) -> Callable[[], None]:
+    """What is agent and leader of the attempt until its outcome is there. Its directories go with the `stack`."""
     spool, ticket, claim, _ = worker
+    info = _info(spool, header)
+    node = Node(spool, ticket, claim.host, header.work_dir)
+    stack.callback(node.leave)
+    os.environ.clear()
+    os.environ.update(info.environment)
+    node.inherit()
     loop = Loop()
     output = spool.path("output", str(ticket))
     agent, execution = assemble(loop, spool.store, claim.host, node.directories, output, header.grace)
@@ -153,12 +159,16 @@ def _attend(worker: Worker, header: Header, info: RunInfo, node: Node, attempt: 
 
     deputy = Deputy(loop, spool, ticket, claim, hurry)
     _listen(loop, worker.warnings, deputy)
-    deputy.hand_over(agent, info, node.directories.runtime, _adapted(attempt))
-    agent.turn()
-    loop.run(agent.turn, execution.child_ended)
-    agent.leave()
-    if deputy.failure:
-        raise CannotRun(f"its outcome cannot be written: {deputy.failure}")
+
+    def serve() -> None:
+        deputy.hand_over(agent, info, node.directories.runtime, _adapted(attempt))
+        agent.turn()
+        loop.run(agent.turn, execution.child_ended)
+        agent.leave()
+        if deputy.failure:
+            raise CannotRun(f"its outcome cannot be written: {deputy.failure}")
+
+    return serve
 
 
 def _listen(loop: Loop, warnings: int, deputy: Deputy) -> None:

@@ -290,13 +290,13 @@ class Spool:
         """The names of all files of news that are there now."""
         return [name for name in _names(os.path.join(self.root, "news")) if not name.startswith(".")]
 
-    def refresh(self) -> None:
-        """Have the next `news` ask the file server, and not an old answer.
+    def refresh(self, folder: str = "news") -> None:
+        """Have the next look at what is in a folder ask the file server, and not an old answer.
 
         NFS clients keep listings, and that a name is not there, until they see that the directory has changed, which
         they may not look at for half a minute (nfs(5), "Directory entry caching"). To change its time is to look.
         """
-        os.utime(os.path.join(self.root, "news"))
+        os.utime(os.path.join(self.root, folder))
 
     def put_started(self, ticket: Ticket, claim: Claim) -> None:
         """Its body runs."""
