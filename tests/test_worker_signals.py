@@ -49,12 +49,17 @@ def warned(batch: Batch, script: str, *numbers: signal.Signals, **changes: float
     return batch.outcome_of(submission)
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGXCPU", "SIGUSR1", "SIGUSR2"])
-def test_a_signal_ends_the_attempt_and_is_its_cause(batch: Batch, number: str) -> None:
-    outcome = warned(batch, "echo up; exec sleep 3600", signal.Signals[number])
-    assert (outcome.reason, outcome.signal) == (Reason.KILLED, signal.Signals[number])
-    assert outcome.message == f"its batch system sent {number}"
-    assert outcome.exit_code is None
+def test_a_signal_ends_the_attempt_and_is_its_cause(batch: Batch) -> None:
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2]
+    found = [running(batch, batch.shell("echo up; exec sleep 3600")) for _ in numbers]
+    for number, (_, worker) in zip(numbers, found, strict=True):
+        worker.send_signal(number)
+    for number, (submission, worker) in zip(numbers, found, strict=True):
+        assert ended(worker) == (0, "")
+        outcome = batch.outcome_of(submission)
+        assert (outcome.reason, outcome.signal) == (Reason.KILLED, number)
+        assert outcome.message == f"its batch system sent {number.name}"
+        assert outcome.exit_code is None
 
 
 def test_a_program_has_a_moment_to_clear_up_and_is_killed_then(batch: Batch) -> None:
