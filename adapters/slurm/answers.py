@@ -35,9 +35,15 @@ NO_RECORDS = re.compile("accounting storage is disabled|accounting_storage/none"
 """Of sacct: nobody keeps any (there is no slurmdbd)."""
 
 
+def words(answer: Answer) -> str:
+    """What a command said, for people: its name, and the text without that."""
+    program = answer.command.argv[0]
+    return f"{program}: {re.sub(f'{program}: ((error|fatal): )?', '', answer.said)}"
+
+
 def refuse(answer: Answer) -> NoReturn:
     """What sbatch means, if it has given no id. Raises `Refused`, `NotTaken`, `Trouble`."""
-    said = f"sbatch: {answer.said}"
+    said = words(answer)
     if _FULL.search(answer.err) or _UNHEARD.search(answer.err):
         raise NotTaken(said)
     if _UNSURE.search(answer.err):
@@ -50,5 +56,5 @@ def refuse(answer: Answer) -> NoReturn:
 def expect(answer: Answer) -> str:
     """What a question was answered with. Raises `Trouble`."""
     if answer.code:
-        raise Trouble(f"{answer.command.argv[0]}: {answer.said}")
+        raise Trouble(words(answer))
     return answer.out

@@ -124,7 +124,7 @@ def _about(name: str) -> str:
 
 def _allowed(name: str, what: str) -> None:
     if about := _about(name):
-        raise ValueError(f"{what}: how much {about} a job needs is said by the job itself ({about}=…), not here")
+        raise ValueError(f"{what}: what a job needs in {about} is said by the job itself ({about}=…), not here")
     if name in _OURS:
         raise ValueError(f"{what}: orch sets --{name} itself")
 

@@ -199,7 +199,7 @@ class Slurm:
         """Has it been heard? One that is over, or not known, needs no ending."""
         errors = [line for line in answer.err.splitlines() if "error" in line and not said.GONE.search(line)]
         if errors or (answer.code and not said.GONE.search(answer.err)):
-            raise Trouble(f"scancel: {answer.said}")
+            raise Trouble(said.words(answer))
 
     # What there is --------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def slurm(place: Path) -> Iterator[Slurm]:
-    """A Slurm of three nodes, each of four cores, 2 GB and two pretended GPUs. All tests have it in their environment."""
+    """A Slurm of three nodes, of four cores, 2 GB and two pretended GPUs each, in the environment of all tests."""
     system = Slurm(place / "slurm", nodes=3, port=free_ports(6))
     with system.running():
         yield system
@@ -44,7 +44,7 @@ def slurm(place: Path) -> Iterator[Slurm]:
 
 @pytest.fixture(scope="session")
 def gridengine(place: Path) -> Iterator[System]:
-    """A Grid Engine of one host with four slots. All tests have it in their environment."""
+    """A Grid Engine of one host with four slots, in the environment of all tests."""
     system = System("sge", place / "sge", {"SGE_PORT": str(free_ports(2)), "SGE_SLOTS": "4"})
     with system.running():
         yield system
