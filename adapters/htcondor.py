@@ -233,7 +233,7 @@ def _final(said: str) -> bool:
     """Is it refused for good? The pool's rules (SUBMIT_REQUIREMENT_…) are told in a line after that of the commit."""
     if "Failed to commit" in said:
         return said.count("ERROR:") > 1
-    return "ERROR:" in said and ("submit file" in said or not htcondor_answers.FAILED.search(said))
+    return "ERROR:" in said and ("submit file" in said or not htcondor_answers.UNSURE.search(said))
 
 
 def _plain(text: str) -> str:

@@ -57,7 +57,9 @@ TOO_MUCH = {
     Reason.MAXJOBDURATION: re.compile(r"wall|run ?time|duration|too long|StartDate|time limit", re.IGNORECASE),
 }
 
-FAILED = re.compile(r"Failed to|SECMAN|CEDAR|DCSchedd|timed out|Unable to|\bError\b", re.IGNORECASE)
+UNSURE = re.compile(r"Failed to|SECMAN|CEDAR|DCSchedd|timed out|Unable to", re.IGNORECASE)
+"""The connection to the schedd may have ended in the middle."""
+
 ATTRIBUTES = [
     "ClusterId",
     "ProcId",
@@ -82,7 +84,7 @@ def ads(answer: Answer) -> list[dict[str, Any]]:
     """The ClassAds in an answer; there may be nothing at all where there are none. Raises `Trouble`."""
     if "history file" in answer.err.lower() and not answer.out.strip():
         return []  # nothing has left the queue since the pool was made
-    if answer.code or FAILED.search(answer.err):
+    if answer.code or UNSURE.search(answer.err) or "Error:" in answer.err:
         raise Trouble(f"{answer.command.argv[0]}: {answer.said}")
     try:
         ads: list[dict[str, Any]] = json.loads(answer.out or "[]", strict=False)
