@@ -7,6 +7,7 @@ import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import helpers, jobs
@@ -77,10 +78,17 @@ def test_limits_are_kept_as_by_an_agent(batch: Batch) -> None:
 
 def test_it_has_what_it_asks_for_whatever_this_host_has(batch: Batch) -> None:
     """The batch system has given it; a worker that knew better would wait for ever."""
-    wanted = {"cores": 4096.0, "memory": 1 << 50, "disk": 1 << 50, "accelerators": (Accelerator("gpu", 8),)}
+    wanted: dict[str, Any] = {
+        "cores": 4096.0,
+        "memory": 1 << 50,
+        "disk": 1 << 50,
+        "accelerators": (Accelerator("gpu", 8),),
+    }
     batch.login["CUDA_VISIBLE_DEVICES"] = "4,5"
-    outcome = batch.run_here(batch.shell("echo $CUDA_VISIBLE_DEVICES", **wanted))
-    assert outcome.stdout.data == b"4,5\n"
+    shown = "echo $CUDA_VISIBLE_DEVICES ${ORCH_ACCELERATORS_GIVEN-not said}"
+    assert batch.run_here(batch.shell(shown, **wanted)).stdout.data == b"4,5 not said\n"
+    wanted["accelerators"] = (Accelerator("gpu", 2, "a100"),)
+    assert batch.run_here(batch.shell(shown, **wanted)).stdout.data == b"4,5 gpu:a100=4,5\n"
 
 
 # Python -----------------------------------------------------------------------------------------------------------

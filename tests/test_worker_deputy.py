@@ -84,9 +84,13 @@ class Stage:
     def asked(self, kind: type) -> int:
         return sum(isinstance(each, kind) for each in self.agent.heard_of)
 
-    @property
     def outcome(self) -> Outcome | None:
+        """What was left."""
         return self.spool.outcome(TICKET)
+
+    def stopped(self) -> bool:
+        """Was the agent told to stop?"""
+        return self.loop.stopped
 
 
 @pytest.fixture
@@ -96,9 +100,9 @@ def stage(tmp_path: Path) -> Stage:
 
 def test_an_end_is_written_at_once_and_acknowledged(stage: Stage) -> None:
     stage.over(exit_code=3)
-    assert stage.outcome is not None
+    assert stage.outcome() is not None
     assert stage.asked(protocol.Acknowledge) == 1
-    assert stage.loop.stopped
+    assert stage.stopped()
     assert stage.deputy.failure == ""
 
 
@@ -107,19 +111,21 @@ def test_the_news_of_a_signal_may_come_after_what_it_did(tmp_path: Path, how: di
     """The batch system has sent it to all processes of the job."""
     stage = Stage(tmp_path)
     stage.over(**how)
-    assert stage.outcome is None
+    assert stage.outcome() is None
     stage.warned(signal.SIGTERM)
     stage.loop.pass_time(1)
-    assert stage.outcome is not None
-    assert (stage.outcome.reason, stage.outcome.signal) == (Reason.KILLED, 15)
-    assert stage.outcome.exit_code is None
+    outcome = stage.outcome()
+    assert outcome is not None
+    assert (outcome.reason, outcome.signal) == (Reason.KILLED, 15)
+    assert outcome.exit_code is None
 
 
 def test_a_signal_of_the_program_s_own_is_its_end(stage: Stage) -> None:
     stage.over(signal=11, message="killed by signal SIGSEGV (11)")
     stage.loop.pass_time(1)
-    assert stage.outcome is not None
-    assert (stage.outcome.reason, stage.outcome.signal) == (Reason.FAILED, 11)
+    outcome = stage.outcome()
+    assert outcome is not None
+    assert (outcome.reason, outcome.signal) == (Reason.FAILED, 11)
 
 
 @pytest.mark.parametrize("reason", [Reason.FINISHED, Reason.MEMLIMIT, Reason.MAXJOBDURATION])
@@ -127,8 +133,9 @@ def test_what_a_signal_does_not_explain(tmp_path: Path, reason: Reason) -> None:
     stage = Stage(tmp_path)
     stage.warned(signal.SIGTERM)
     stage.over(reason=reason)
-    assert stage.outcome is not None
-    assert stage.outcome.reason is reason
+    outcome = stage.outcome()
+    assert outcome is not None
+    assert outcome.reason is reason
 
 
 def test_the_same_signal_twice_is_one_warning_unless_time_has_passed(stage: Stage) -> None:
@@ -179,12 +186,12 @@ def test_a_store_that_is_away_for_a_while(stage: Stage) -> None:
     stage.said(Started(KEY, pid=5), Note(KEY, "annotate", "loss", 1))
     stage.over(exit_code=3)
     stage.loop.pass_time(30)
-    assert not stage.loop.stopped
+    assert not stage.stopped()
     os.rename(away, stage.spool.root)
     stage.loop.pass_time(2)
-    assert stage.loop.stopped
+    assert stage.stopped()
     assert stage.deputy.failure == ""
-    assert stage.outcome is not None
+    assert stage.outcome() is not None
     assert stage.spool.started(TICKET) is not None
     assert len(stage.spool.notes("1-1.1.1.notes")) == 1
 
@@ -193,11 +200,12 @@ def test_a_store_that_does_not_come_back(stage: Stage) -> None:
     os.rename(stage.spool.root, f"{stage.spool.root}.away")
     stage.over(exit_code=3)
     stage.loop.pass_time(120)
-    assert stage.loop.stopped
+    assert stage.stopped()
     assert stage.deputy.failure == "No such file or directory"
 
 
 def test_an_agent_that_does_not_want_it_says_why(stage: Stage) -> None:
     stage.deputy.send(protocol.frame(protocol.Refused("it does not fit")))
-    assert stage.outcome is not None
-    assert (stage.outcome.reason, stage.outcome.message) == (Reason.ERROR, "it does not fit")
+    outcome = stage.outcome()
+    assert outcome is not None
+    assert (outcome.reason, outcome.message) == (Reason.ERROR, "it does not fit")

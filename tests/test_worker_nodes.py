@@ -142,7 +142,8 @@ def test_what_a_living_one_has_deferred_is_its_own(batch: Batch, tmp_path: Path)
 
 
 def test_a_directory_that_is_removed_while_one_is_made_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, times = os.mkdir, []
+    real = os.mkdir
+    times: list[str] = []
 
     def mkdir(path: str, mode: int) -> None:
         if path.endswith("c") and not times:

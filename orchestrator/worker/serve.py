@@ -25,7 +25,7 @@ from orch.worker.front import FAILED
 from orch.worker.nodes import Node
 from orch.worker.probe import probe
 from orch.worker.spool import WORKER, Claim, Header, Spool, Ticket
-from orch.worker.surroundings import environment_of
+from orch.worker.surroundings import environment_of, given_to
 
 UNSET = ("", "undefined")
 """What a variable holds for a task that is not one of several: Grid Engine says so (qsub(1), SGE_TASK_ID)."""
@@ -198,4 +198,5 @@ def _info(spool: Spool, header: Header) -> RunInfo:
 def _adapted(attempt: Attempt) -> Attempt:
     """As this is the only one here: nothing is gained by a warm worker, and there is nothing to be chained to."""
     form = "fork" if attempt.form == "pool" else attempt.form
-    return msgspec.structs.replace(attempt, form=form, after="")
+    env = {**given_to(attempt.resources.accelerators, os.environ), **attempt.env}
+    return msgspec.structs.replace(attempt, form=form, after="", env=env)

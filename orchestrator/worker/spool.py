@@ -359,7 +359,7 @@ class Spool:
         if self.submissions():
             return False
         for name in _names(self.root):
-            if name.startswith("environment."):
+            if name.startswith("environment.") or name == "pending.json":
                 self._remove("", name)
         return True
 

@@ -6,7 +6,10 @@ Whatever else a login sets there stays out: a job finds the same on all nodes.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from orch.agent.devices import GIVEN, Device, said
+from orch.bus.events import Accelerator
 
 _OF_THE_NODE = (
     # the user here, and where things are here
@@ -29,6 +32,9 @@ _NODE = re.compile(_OF_THE_NODE)
 
 _PATHS = "PYTHONPATH"
 
+_LISTS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+"""Variables in which batch systems name the GPUs of a job."""
+
 
 def environment_of(run: Mapping[str, str], here: Mapping[str, str]) -> dict[str, str]:
     """`run`: what the leader has sent. `here`: the worker's own.
@@ -38,3 +44,17 @@ def environment_of(run: Mapping[str, str], here: Mapping[str, str]) -> dict[str,
     found = {name: value for name, value in here.items() if _NODE.fullmatch(name)} | dict(run)
     ways = [each for each in (run.get(_PATHS, ""), here.get(_PATHS, "")) if each]
     return found | ({_PATHS: ":".join(ways)} if ways else {})
+
+
+def given_to(wanted: Sequence[Accelerator], here: Mapping[str, str]) -> dict[str, str]:
+    """What tells an attempt which GPUs it was given, as on any host, where the batch system says that. Pure.
+
+    Its own variables for devices stay as they are: it has hidden the others.
+    """
+    gpus = [each for each in wanted if each.kind == "gpu"]
+    listed = next(filter(None, (here.get(name, "") for name in _LISTS)), "")
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    if not gpus or len(names) < sum(each.count for each in gpus):
+        return {}
+    model = gpus[0].model if len(gpus) == 1 else ""
+    return {GIVEN: said(Device("gpu", name, model) for name in names)}
