@@ -62,6 +62,12 @@ def _torque_memory(text: str) -> None:
         _one_of("mem", "vmem", "pmem", "pvmem")(name.strip())
 
 
+def _hosts(text: str) -> object:
+    from orch.adapters.ssh.names import parse_hosts  # few runs need it
+
+    return parse_hosts(text)
+
+
 YES_OR_NO = _one_of("true", "false")
 
 BATCH = (
@@ -157,7 +163,16 @@ HTCONDOR: tuple[Option, ...] = (
     ),
 )
 FAKE: tuple[Option, ...] = (Option("fake-cluster", "the directory in which the fake cluster lives", "DIR"),)
-SSH: tuple[Option, ...] = ()
+SSH: tuple[Option, ...] = (
+    Option("ssh-hosts", "the hosts, with the cores to be used: node1:16,user@node2:8", "HOSTS", "", _hosts),
+    Option("ssh-config", "a configuration of OpenSSH", "PATH", "~/.ssh/config"),
+    Option("ssh-key", "the private key to log in with", "PATH", "what OpenSSH would use"),
+    Option("ssh-known-hosts", "the keys of the hosts", "PATH", "what OpenSSH would use"),
+    Option("ssh-python", "the Python there", "PATH", "the leader's, or the newest in PATH"),
+    Option("ssh-work-dir", "scratch there, and a mirror of the store if it is not seen", "DIR", "$TMPDIR and ~/.cache"),
+    Option("ssh-lost-after", "how long one may be away before its jobs run elsewhere", "TIME", "5min", parse_duration),
+    Option("ssh-connect-timeout", "in which a host has to let us in", "TIME", "20s", parse_duration),
+)
 
 OURS: dict[str, tuple[Option, ...]] = {
     "slurm": (*SLURM, *BATCH),

@@ -16,9 +16,13 @@ class Refusal(AdapterError):
 
 
 class Host(Protocol):
-    """A host with an agent, or that can be given one. `name`: for ever the same, since it is kept with the run."""
+    """A host with an agent, or that can be given one.
+
+    `name`: for ever the same, since it is kept with the run. `remarks`: said to the user when it is connected.
+    """
 
     name: str
+    remarks: list[str]
 
     async def connect(self, info: RunInfo) -> Session:
         """A session with the agent there, which is started if there is none.

@@ -435,6 +435,8 @@ class AgentsSession:
         member.session, member.capacity = session, session.capacity()
         member.standing, member.trouble, member.given_up = Standing.UP, "", False
         member.tried.set()
+        for remark in member.host.remarks:
+            self._say(remark)
         await self._ask(member)
         self._change()
 

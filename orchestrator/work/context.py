@@ -200,9 +200,15 @@ class Context:
         if not isinstance(ref, FileRef | DirRef):
             raise JobError(f"a FileRef or DirRef is needed, and this is a {type(ref).__name__}: {ref!r:.80}")
         path = self.store.local_path(ref.path)
-        if not path.exists():
-            raise NoSuchFile(f"{ref.name!r} is not in the store {self._place.store}: {ref.path} does not exist there")
+        if not path.exists() and (why := self._fetched(ref.path)):
+            raise NoSuchFile(f"{ref.name!r} is not in the store {self._place.store}: {ref.path} {why}")
         return checked(path, ref)
+
+    def _fetched(self, path: str) -> str:
+        """Have it fetched, on a host that does not see the leader's store; why it is not there, else."""
+        from orch.work import wishes
+
+        return wishes.fetch(self._place.store, path) if wishes.is_mirror(self._place.store) else "does not exist there"
 
     def _keep_file(self, stored: StoredFile, keep: str) -> StoredFile:
         stored = msgspec.structs.replace(stored, keep=keep) if keep else stored

@@ -22,6 +22,7 @@ class ToyHost:
         self.cores = cores
         self.lab = Lab(root / name)
         self.links: list[Link] = []
+        self.remarks: list[str] = []
         self.refusal: AdapterError | None = None
         self.sessions: list[LocalSession] = []
 
