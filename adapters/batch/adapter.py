@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orch.adapters.batch.choices import Choices
 from orch.adapters.batch.dialect import MakeDialect
@@ -40,6 +40,14 @@ class BatchAdapter:
             await session.close()
             raise
         return session
+
+    async def probe(self, info: RunInfo, tell: Callable[[str], None]) -> None:
+        """Look whether nodes are fit for a run, unless that is not wanted. Raises `UserError`."""
+        engine = await self.engine(info)
+        if engine.choices.probe:
+            from orch.adapters.batch.probing import probe
+
+            await probe(engine, info, tell)
 
     async def engine(self, info: RunInfo) -> Engine:
         """What runs with these options share."""

@@ -28,6 +28,7 @@ class Choices(msgspec.Struct, frozen=True):
     call_timeout: float = 60.0
     missing_after: float = 120.0
     strict: bool = False
+    probe: bool = True
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> Choices:
@@ -51,4 +52,5 @@ class Choices(msgspec.Struct, frozen=True):
             call_timeout=chosen("call-timeout", parse_duration, default.call_timeout),
             missing_after=chosen("missing-after", parse_duration, default.missing_after),
             strict=chosen("strict", lambda text: text == "true", default.strict),
+            probe=chosen("probe", lambda text: text == "true", default.probe),
         )

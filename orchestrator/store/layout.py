@@ -13,6 +13,7 @@
     runs/RUN/hosts/EPOCH.jsonl                    which host each attempt was handed to (`orch.adapters.agents.places`)
     runs/RUN/calls.json                           what the call cache needs of a run that was deleted
     requests/RUN.ID.json                          wishes (stop, cancel …) on their way to a leader
+    agents/probes/…                               which batch systems' nodes were found fit for this store, and when
     agents/HOST/…                                 the journal and log of the agent of that host
 
 Numbers of jobs are grouped by the thousand, so that no directory grows beyond some thousands of entries. The plan of
@@ -82,6 +83,11 @@ def request_file(run: str, request: str) -> str:
 def agent_dir(host: str) -> str:
     """Journal and log of the agent on `host`."""
     return f"agents/{safe_name(host)}"
+
+
+def probe_file(adapter: str, digest: str) -> str:
+    """That nodes of a batch system were found fit for this store."""
+    return f"agents/probes/{safe_name(adapter)}-{digest}.json"
 
 
 def safe_name(text: str) -> str:
