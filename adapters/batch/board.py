@@ -30,7 +30,8 @@ GOOD_ANSWERS = 3
 class Board:
     """Of one run. `tell` is told news for the leader, `remove` what the batch system is to end.
 
-    `hurry` is called when the batch system's account is waited for, `say` with what the user should know.
+    `hurry` is called when the batch system's account is waited for, `say` with what the user should know, `added` when
+    there is more to hear news of.
     `lag` as of the dialect, `missing_after`: seconds.
     """
 
@@ -41,6 +42,7 @@ class Board:
         say: Callable[[str], None],
         remove: Callable[[Iterable[Task]], None],
         hurry: Callable[[], None],
+        added: Callable[[], None],
         lag: float,
         missing_after: float,
     ) -> None:
@@ -50,6 +52,7 @@ class Board:
         self._say = say
         self._remove = remove
         self._hurry = hurry
+        self._added = added
         self._patience = max(PATIENCE, lag)
         self._explained_within = EXPLAINED_WITHIN + lag
         self._lag = lag
@@ -62,6 +65,7 @@ class Board:
     def add(self, submission: Submission) -> None:
         """Know of a submission. Of tasks with the same key, the last wanted one counts."""
         self.submissions[submission.name] = submission
+        self._added()
         for task in submission.tasks:
             if task.wanted:
                 self.tasks[task.key] = task
@@ -113,16 +117,16 @@ class Board:
 
     def ended(self, task: Task, outcome: Outcome) -> None:
         """A worker has left an outcome."""
-        task.gone = True
-        if not task.wanted or task.killed is not None:
+        if task.killed is not None:  # and what the batch system says of that is waited for
             return
-        if outcome.reason is Reason.KILLED and not task.asked:
+        if task.wanted and not task.asked and outcome.reason is Reason.KILLED:
             task.killed = outcome
-            task.gone = False
             self._wait_for(task)
             self._hurry()
             return
-        self.finish(task, outcome)
+        task.gone = True
+        if task.wanted:
+            self.finish(task, outcome)
 
     def ask(self, task: Task) -> None:
         """The leader wants its end."""

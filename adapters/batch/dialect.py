@@ -73,8 +73,8 @@ class Order(msgspec.Struct, frozen=True):
     `walltime`  seconds that the task may take in all; 0: not said
     `queue`     the queue or partition; empty: not said
     `backend`   what the job passes through to the batch system
-    `log`       path of the file for what the worker and the batch system write (stdout and stderr, joined), where
-                `{index}` stands for the number of the task
+    `log`       path of the file for what the worker and the batch system write (stdout and stderr, joined), where of
+                an array `{index}` stands for the number of the task
     `grace`     seconds between SIGTERM, or the like, and SIGKILL that a worker would like to have
     """
 

@@ -233,7 +233,8 @@ class Handing:
             environment=info.environment,
         )
         script = self._spool.write_script(submission.name, text)
-        log = self._spool.path("output", f"{submission.name}.{{index}}.log")
+        index = "{index}" if len(attempts) > 1 else "1"
+        log = self._spool.path("output", f"{submission.name}.{index}.log")
         return msgspec.structs.replace(order, name=submission.order, size=len(attempts), script=script, log=log)
 
     async def _until_taken(self, submission: Submission, order: Order) -> str:

@@ -88,8 +88,3 @@ def order_name(store: str, run: str, submission: str) -> str:
     """What the batch system calls a submission: unlike that of any other, of whatever store and run."""
     digest = hashlib.sha256(f"{store}\0{run}".encode()).hexdigest()
     return f"o-{digest[:8]}-{submission}"
-
-
-def fill(text: str, index: int) -> str:
-    """A path with `{index}` in it, for one task."""
-    return text.replace("{index}", str(index))

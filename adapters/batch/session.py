@@ -46,6 +46,7 @@ class BatchSession:
             say=self._say,
             remove=engine.removing.remove,
             hurry=engine.watch.hurry,
+            added=lambda: self._news.wake(),  # noqa: PLW0108 - there is none yet
             lag=engine.dialect.lag,
             missing_after=engine.choices.missing_after,
         )
@@ -91,7 +92,6 @@ class BatchSession:
             else:
                 new.append(attempt)
         self._handing.add(new)
-        self._news.wake()
 
     async def cancel(self, keys: Sequence[str]) -> None:
         """Have attempts ended. One that no worker has yet ends at once, and is removed in the background."""
