@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from support.nodes import Batch, ended, until
 from orch.agent.paths import host_name
 from orch.attempt import Reason
 from orch.store.private import make_private
+from orch.worker.locks import try_lock
+from orch.worker.nodes import make_and_lock
 
 
 @pytest.fixture
@@ -138,7 +141,27 @@ def test_what_a_living_one_has_deferred_is_its_own(batch: Batch, tmp_path: Path)
     assert helpers.lines(path) == ["body", "one", "two", "three"]
 
 
-# The way there ----------------------------------------------------------------------------------------------------
+# Races -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_directory_that_was_taken_for_a_dead_one_s_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sweeps may come between its being made and its being locked."""
+    path, real = tmp_path / "runtime", fcntl.flock
+    swept: list[int] = []
+
+    def flock(descriptor: int, how: int) -> None:
+        if not swept:
+            swept.append(descriptor)
+            path.rmdir()
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    lock = make_and_lock(str(path))
+    assert os.path.samestat(os.fstat(lock), path.stat())
+    assert try_lock(str(path), os.O_RDONLY) == -1
+    os.close(lock)
 
 
 def test_a_directory_that_is_removed_while_one_is_made_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

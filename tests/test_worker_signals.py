@@ -101,17 +101,20 @@ def test_a_python_body_and_a_service_are_ended_too(batch: Batch, tmp_path: Path)
     assert said.read_text(encoding="utf-8").split() == ["start", "stop"]
 
 
-@pytest.mark.parametrize("executed", [True, False])
-def test_nothing_survives_a_worker_that_is_killed_as_a_group(batch: Batch, tmp_path: Path, executed: bool) -> None:
-    """Batch systems that know no more than a process group; its attempt has left it in all ways."""
+@pytest.mark.parametrize("how", ["group", "front and guardian"])
+def test_nothing_survives_when_the_front_is_killed(batch: Batch, tmp_path: Path, how: str) -> None:
+    """Batch systems that know no more than a process group; what its attempt has started has left that in all ways."""
     said = tmp_path / "said"
-    submission = batch.order(batch.python(jobs.scatter, str(said), kwargs={"executed": executed}))
-    worker = batch.start(submission)
+    submission = batch.order(batch.python(jobs.scatter, str(said), kwargs={"executed": how == "group"}))
+    front = batch.start(submission)
     until(lambda: said.exists() and said.read_text(encoding="utf-8"))
-    os.killpg(worker.pid, signal.SIGKILL)
+    if how == "group":
+        os.killpg(front.pid, signal.SIGKILL)
+    else:
+        for pid in (*children_of(front.pid), front.pid):
+            os.kill(pid, signal.SIGKILL)
     until(lambda: not batch.marked())
     assert not Path(f"/proc/{said.read_text(encoding='utf-8')}").exists()
-    until(lambda: batch.spool.outcome(Ticket(submission, 1)))
     outcome = batch.outcome_of(submission)
     assert (outcome.reason, outcome.signal) == (Reason.KILLED, signal.SIGKILL)
     assert outcome.message == "its batch system killed it"

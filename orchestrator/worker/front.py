@@ -5,8 +5,8 @@
 The front is what the batch system knows: it gets the signals, and ends last. It passes them on through a pipe, of which
 the worker sees the end if the front is killed: a batch system that knows a session or a process group only gets no
 further than this. The guardian ends what the worker leaves, as that of an agent does; it adopts it (prctl(2),
-PR_SET_CHILD_SUBREAPER). So does the front, with what the guardian leaves, and the kernel kills the worker when that
-dies. Light to import: the forks are made before anything else is there.
+PR_SET_CHILD_SUBREAPER). So does the front with what the guardian leaves, the worker included; and where both are
+killed, the worker sees the end of the pipe. Light to import: the forks are made before anything else is there.
 
 A batch system may as well send its signals to all processes of a job. So all three take no notice of what comes to
 themselves, but the front.
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from orch.agent.guardian import until_over
-from orch.agent.linux import adopt_orphans, die_with_parent
+from orch.agent.linux import adopt_orphans
 
 FAILED = 70
 """The exit code of a worker that could not run its task: EX_SOFTWARE, sysexits.h."""
@@ -53,10 +53,8 @@ def in_front(serve: Callable[[int], int]) -> int:
 
 def _guard(serve: Callable[[int], int], hear: int) -> int:
     adopt_orphans()
-    own = os.getpid()
     pid = os.fork()
     if pid == 0:
-        die_with_parent(own)
         adopt_orphans()
         return serve(hear)
     os.close(hear)

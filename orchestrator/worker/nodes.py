@@ -48,7 +48,7 @@ class Node:
         self._given = work_dir != ""
         self._runs = os.path.join(self._top, safe_name(spool.run))
         runtime = os.path.join(self._runs, str(ticket))
-        self._lock = _have(runtime)
+        self._lock = make_and_lock(runtime)
         self.directories = Directories(
             runtime=runtime,
             kept=os.path.join(self._top.removesuffix(KIND), spares.KEPT),
@@ -79,7 +79,7 @@ class Node:
         _drop(self._runs, self._top, host, *(() if self._given else (os.path.dirname(host),)))
 
 
-def _have(path: str) -> int:
+def make_and_lock(path: str) -> int:
     """Make a directory, and lock it. Who sweeps may have thought it a dead one's a moment before."""
     while True:
         make_private(path)
