@@ -20,7 +20,7 @@ from orch.worker.spool import Ticket
 
 @pytest.fixture
 def batch(tmp_path: Path) -> Iterator[Batch]:
-    root = tmp_path / "Größe 'n\" $HOME `date`"
+    root = tmp_path / "Größe 'n\" $HOME `date`\necho no"
     root.mkdir()
     found = Batch(root, run="läuft 'so'")
     yield found

@@ -135,6 +135,28 @@ def test_orders_that_are_nonsense(batch: Batch) -> None:
     assert "cannot be read" in said
 
 
+def test_a_task_that_the_submission_does_not_have(batch: Batch) -> None:
+    submission = batch.order(batch.shell("true"))
+    code, said = ended(batch.start(submission, "2"))
+    assert code == 70
+    assert f"submission {submission} has no task 2" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_signal_that_comes_first_keeps_it_from_claiming(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not even begin is not tried, and can be handed over again."""
+    from orch.worker.serve import Variables, serve
+
+    submission = batch.order(batch.shell("true"))
+    hear, say = os.pipe()
+    os.write(say, bytes([signal.SIGTERM]))
+    monkeypatch.chdir("/")
+    assert serve(batch.spool, submission, 1, Variables(), hear) == 70
+    assert batch.spool.claimed(Ticket(submission, 1)) is None
+    os.close(hear)
+    os.close(say)
+
+
 def test_what_keeps_it_from_being_run_is_its_outcome(batch: Batch) -> None:
     submission = batch.order(batch.shell("true"), work_dir="/proc/nowhere")
     assert ended(batch.start(submission)) == (0, "")
@@ -143,7 +165,7 @@ def test_what_keeps_it_from_being_run_is_its_outcome(batch: Batch) -> None:
     assert "the work directory /proc/nowhere cannot be used" in outcome.message
 
 
-@pytest.mark.parametrize("words", [(), ("1", "--task-from", "X"), ("one",), ("1", "--job-from")])
+@pytest.mark.parametrize("words", [(), ("1", "--task-from", "X"), ("one",), ("0",), ("1", "--job-from")])
 def test_words_that_it_does_not_know(batch: Batch, words: tuple[str, ...]) -> None:
     from orch.worker.__main__ import USAGE, main
 

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
         name = named.pop(0)
         if name in ("--task-from", "--job-from") and named:
             given[name] = named.pop(0)
-        elif name.isdigit():
+        elif name.isdecimal() and int(name):
             given["task"] = name
         else:
             return _usage()

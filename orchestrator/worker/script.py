@@ -46,7 +46,7 @@ def worker_script(
         variables["PYTHONPATH"] = os.pathsep.join(ways)
     lines = [
         "#!/bin/sh",
-        f"# A task of run {shlex.quote(run)} of orch, submission {submission}. To run it by hand does no harm.",
+        f"# A task of submission {submission} of a run of orch. To run it once more does no harm: it has been claimed.",
         f"unset {' '.join(_LEAKS)}",
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         "cd / || exit 70",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import time
 import traceback
@@ -87,7 +88,9 @@ def _claim(job_from: str) -> Claim:
 
 def _take(worker: Worker) -> None:
     """Claim the ticket, and do what it is for. To read the orders comes after that (see `Spool.clear`)."""
-    spool, ticket, claim, _ = worker
+    spool, ticket, claim, warnings = worker
+    if select.select([warnings], [], [], 0)[0]:
+        raise CannotRun("its batch system has ended it before it had begun")
     taken = spool.claim(ticket, claim)
     if taken is not None:
         _leave_it(worker, taken)
@@ -115,8 +118,8 @@ def _leave_it(worker: Worker, taken: Claim) -> None:
     sys.stderr.write(f"orch: {ticket} is not run here: {_shown(taken)} has it, since {taken.since}\n")
     again = taken.by == WORKER and taken.job == claim.job != ""
     if again and spool.outcome(ticket) is None and not spool.is_held(str(ticket)):
-        keys = spool.header(ticket.submission).keys
-        key = keys[ticket.task - 1] if keys else str(ticket)
+        keys = spool.header(ticket.submission).keys or [str(ticket)]
+        key = keys[ticket.task - 1]
         why = f"its batch system has started it again: it had been started on {taken.host}"
         spool.put_outcome(ticket, Outcome(key=key, reason=Reason.LOST, message=why, host=taken.host, ended=utc_now()))
 

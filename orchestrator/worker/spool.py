@@ -163,6 +163,8 @@ class Spool:
         header, start = self._header(ticket.submission)
         if header.probe:
             return header, None
+        if not 0 < ticket.task < len(header.places):
+            raise ValueError(f"submission {ticket.submission} has no task {ticket.task}")
         begin, end = header.places[ticket.task - 1], header.places[ticket.task]
         with open(self.path("orders", f"{ticket.submission}.orders"), "rb") as file:
             file.seek(start + begin)
