@@ -45,6 +45,12 @@ def _qsub_reqs(text: str) -> None:
     check_reqs(text)
 
 
+def _gridengine_args(text: str) -> None:
+    from orch.adapters.gridengine import arguments  # few runs need it
+
+    arguments.more(text)
+
+
 def _lsf_args(text: str) -> None:
     from orch.adapters.lsf import arguments  # few runs need it
 
@@ -97,7 +103,32 @@ SLURM: tuple[Option, ...] = (
     Option("slurm-args", "more arguments for sbatch, as in a shell; not cores or memory", "ARGS", "", _slurm_args),
     Option("slurm-warning", "how long before Slurm's limit a job hears of it", "TIME", "KillWait", parse_duration),
 )
-GRIDENGINE: tuple[Option, ...] = ()
+GRIDENGINE: tuple[Option, ...] = (
+    Option("gridengine-queue", "the queue, for jobs that name none (qsub -q)", "NAME", "any"),
+    Option("gridengine-project", "the project that is charged (qsub -P)", "NAME"),
+    Option(
+        "gridengine-pe",
+        "the parallel environment of jobs with several cores: one that keeps them on one host",
+        "NAME",
+        variables=("ORCH_SGE_PE",),
+    ),
+    Option(
+        "gridengine-memory-resource",
+        "what memory is asked for as: h_vmem, mem_free …, or several, with commas",
+        "NAMES",
+        "what the site counts",
+    ),
+    Option("gridengine-disk-resource", "what scratch on the node is asked for as", "NAME", "it is not asked for"),
+    Option("gridengine-gpu-resource", "the resource that counts GPUs", "NAME", "gpu"),
+    Option(
+        "gridengine-args",
+        "further options of qsub, but for cores, memory and time",
+        "WORDS",
+        "",
+        _gridengine_args,
+        ("ORCH_SGE_ARGS",),
+    ),
+)
 LSF: tuple[Option, ...] = (
     Option("lsf-queue", "the queue, for jobs that name none (bsub -q)", "NAME", "the site's"),
     Option("lsf-project", "the project that is charged (bsub -P)", "NAME"),
