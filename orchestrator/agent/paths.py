@@ -29,7 +29,7 @@ import socket
 import stat
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from orch.errors import AdapterError
 from orch.store import layout
@@ -37,6 +37,7 @@ from orch.store.private import make_private, open_private
 
 SOCKET = "agent.sock"
 _POINTER = "runtime"
+_TRIES = 100
 
 
 def host_name() -> str:
@@ -53,17 +54,22 @@ def runtime_directory(store: str, work_dir: str, environment: Mapping[str, str],
     base = os.path.abspath(given) if given else os.path.join(tempfile.gettempdir(), f"orch-{os.getuid()}")
     name = hashlib.sha256(os.fsencode(os.path.realpath(store))).hexdigest()[:16]
     path = os.path.join(base, layout.safe_name(host_name()), name + kind)
-    try:
-        make_private(path)
-        if given:
-            _check_guarded(base)
-        else:
-            _check_private(base)
-        _tighten(os.path.dirname(path))
-        _check_private(path)
-    except OSError as error:
-        raise AdapterError(f"the work directory {base} cannot be used: {error.strerror or error}") from error
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            _make(base, path, _check_guarded if given else _check_private)
+            break
+        except OSError as error:
+            # who leaves removes what is empty: another worker, just now
+            if not isinstance(error, FileNotFoundError) or not tries_left:
+                raise AdapterError(f"the work directory {base} cannot be used: {error.strerror or error}") from error
     return path
+
+
+def _make(base: str, path: str, check_base: Callable[[str], None]) -> None:
+    make_private(path)
+    check_base(base)
+    _tighten(os.path.dirname(path))
+    _check_private(path)
 
 
 def _check_guarded(path: str) -> None:

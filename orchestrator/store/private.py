@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import stat
 
+_TRIES = 100
 _DANGER = "who can thus run code as you"
 
 
 def make_private(path: str) -> None:
-    """A directory, with what is missing above it (0700). It may exist. Raises `OSError`."""
-    if os.path.isdir(path):
-        return
-    above = os.path.dirname(path)
-    if above != path:
-        make_private(above)
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        if not os.path.isdir(path):  # else somebody was faster
-            raise
-    except FileNotFoundError:
-        if os.path.isdir(above):
-            raise
-        make_private(path)  # what is above it was empty, and somebody has just removed it
+    """A directory, with what is missing above it (0700). It may exist. Raises `OSError`.
+
+    Others may remove what is above it while that is empty, and make it again: then it is tried again.
+    """
+    for _ in range(_TRIES):
+        if os.path.isdir(path):
+            return
+        above = os.path.dirname(path)
+        if above != path:
+            make_private(above)
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                os.mkdir(path, 0o700)
+            except FileExistsError:
+                if not stat.S_ISDIR(os.stat(path).st_mode):  # else somebody was faster
+                    raise
+    if not os.path.isdir(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
 def open_private(path: str, flags: int) -> int:
