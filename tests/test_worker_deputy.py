@@ -14,6 +14,7 @@ from orch.adapters.contract import Finished, RunInfo, Started
 from orch.agent import protocol
 from orch.attempt import Attempt, Note, Outcome, Reason
 from orch.bus.events import Blob, Resources
+from orch.worker import memory
 from orch.worker.deputy import GONE, Deputy
 from orch.worker.spool import WORKER, Claim, Spool, Ticket
 
@@ -136,6 +137,20 @@ def test_what_a_signal_does_not_explain(tmp_path: Path, reason: Reason) -> None:
     outcome = stage.outcome()
     assert outcome is not None
     assert outcome.reason is reason
+
+
+@pytest.mark.parametrize("how", [{"signal": 9}, {"exit_code": 1}, {"reason": Reason.FINISHED}])
+def test_what_the_kernel_killed_for_want_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    stage = Stage(tmp_path)
+    before = memory.kills()
+    monkeypatch.setattr(memory, "kills", lambda: before + 1)
+    stage.over(**how)
+    stage.loop.pass_time(1)
+    outcome = stage.outcome()
+    assert outcome is not None
+    assert outcome.reason is (Reason.FINISHED if "reason" in how else Reason.MEMLIMIT)
 
 
 def test_the_same_signal_twice_is_one_warning_unless_time_has_passed(stage: Stage) -> None:

@@ -13,6 +13,7 @@ from orch.agent import protocol
 from orch.agent.core import Agent
 from orch.agent.loop import Loop
 from orch.attempt import Attempt, Note, Outcome, Reason
+from orch.worker import memory
 from orch.worker.spool import Claim, Spool, Ticket
 
 GATHER = 1.0
@@ -57,6 +58,7 @@ class Deputy:
         self._numbers = 0
         self._gathering = False
         self._started: Claim | None = None
+        self._kills = memory.kills()
         self._outcome: Outcome | None = None
         self._signal = 0
         self._signal_at = 0.0
@@ -187,7 +189,10 @@ class Deputy:
         return False
 
     def _explained(self, outcome: Outcome) -> Outcome:
-        """With the signal as its cause, if there was one and it did not end well all the same."""
+        """With its cause, as far as that is known here, if it did not end well all the same."""
+        if outcome.reason in (Reason.FAILED, Reason.LOST) and memory.kills() > self._kills:
+            why = "the kernel has killed a process of it: it needed more memory than its batch system gave it"
+            return msgspec.structs.replace(outcome, reason=Reason.MEMLIMIT, message=why)
         if not self._signal or outcome.reason not in (Reason.KILLED, Reason.FAILED, Reason.LOST):
             return outcome
         said = "killed it" if self._signal == GONE else f"sent {signal.Signals(self._signal).name}"

@@ -328,6 +328,14 @@ class Spool:
         """Why attempts wait, as the batch system says: for people, JSON, by key."""
         self._put("", "pending.json", text.encode())
 
+    def pending(self) -> dict[str, str]:
+        """The same again. What cannot be read is nothing: it is for people, and others know it too."""
+        try:
+            with open(self.path("", "pending.json"), "rb") as file:
+                return msgspec.json.decode(file.read(), type=dict[str, str])
+        except (OSError, ValueError):
+            return {}
+
     # Wishes ---------------------------------------------------------------------------------------------------
 
     def ask_to_stop(self, ticket: Ticket) -> None:
