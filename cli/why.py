@@ -61,7 +61,7 @@ def _explanation(store: FileStore, run: str, state: State, row: Job) -> Iterator
         yield f"  why      {reason}"
     if row.state in ACTIVE:
         yield from _run(store, run, state)
-        yield from _not_yet(store, state, row)
+        yield from _not_yet(store, run, state, row)
     elif row.state is JobState.SUCCEEDED:
         yield from _chain(state, row)
     elif row.state is JobState.SKIPPED and row.because in state.jobs:
@@ -97,14 +97,14 @@ def _run(store: FileStore, run: str, state: State) -> Iterator[str]:
         yield f"  run      paused; let it go on: orch resume {run}{store_option(store)}"
 
 
-def _not_yet(store: FileStore, state: State, row: Job) -> Iterator[str]:
+def _not_yet(store: FileStore, run: str, state: State, row: Job) -> Iterator[str]:
     """What a job lacks that has not begun."""
     if row.state is JobState.WAITING:
         yield from _chain(state, row)
     elif row.state is not JobState.RUNNING:
         yield f"  wants    {wants(row)}"
         limit = _limit(state, row) if row.state is JobState.READY else ""
-        said = _asked(store, row)
+        said = _asked(store, run, row)
         yield from (f"  place    {text}" for text in (limit, said) if text)
 
 
@@ -130,10 +130,15 @@ def _limit(state: State, row: Job) -> str:
     )
 
 
-def _asked(store: FileStore, row: Job) -> str:
-    """What the agent of this host says of an attempt that it has been handed."""
+def _asked(store: FileStore, run: str, row: Job) -> str:
+    """What the batch system says of an attempt that was handed over, as the leader wrote it down; or the agent."""
     if row.state not in (JobState.SUBMITTING, JobState.QUEUED):
         return ""
+    from orch.worker.spool import Spool
+
+    said = Spool(str(store.root), run).pending().get(row.key)
+    if said:
+        return f"{row.adapter or 'the batch system'} says: {said}"
     from orch.agent.observe import ask
 
     answer = ask(str(store.root), row.key)

@@ -13,6 +13,7 @@ from orch.blockers import LONGEST, Blockers
 from orch.bus import events as ev
 from orch.cli.attempts import MOST, attempt_lines, told
 from orch.cli.main import main
+from orch.worker.spool import Spool
 
 
 def why(root: Path, events: list[ev.Event], job: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -299,3 +300,16 @@ def test_the_rest_is_named_where_there_is_one(
 def test_a_state_stands_off_its_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     events: list[ev.Event] = [*family(), *started(1), ev.Succeeded(job=1, attempt=1)]
     assert any(line.startswith("  succeeded 2") for line in why(tmp_path, events, "top", capsys))
+
+
+def test_what_the_batch_system_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spool = Spool(str(tmp_path), "r")
+    spool.make()
+    spool.write_pending('{"r.1.1": "PENDING (Priority)"}')
+    handed = [
+        ev.Added(job=1, kind="top"),
+        ev.Planned(count=1),
+        ev.Submitting(job=1, attempt=1, key="r.1.1", adapter="slurm"),
+        ev.Submitted(job=1, attempt=1, id="77"),
+    ]
+    assert "  place    slurm says: PENDING (Priority)" in why(tmp_path, handed, "top", capsys)

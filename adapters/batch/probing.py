@@ -42,6 +42,9 @@ WALLTIME = 300.0
 LATE = 15.0
 """Seconds after the end of the task in which its answer may come still: network file systems take their time."""
 
+END_WITHIN = 5.0
+"""Seconds in which a task is taken out of the queue again that nobody waits for any more."""
+
 LOOK = 2.0
 SAY_FIRST, SAY_AGAIN = 5.0, 300.0
 """Seconds: between looks at the queue, and until the user is told what is waited for, and told again."""
@@ -81,6 +84,7 @@ class Probe:
         self._ticket = Ticket(f"{info.epoch}-probe", 1)
         self._nonce = secrets.token_hex(16)
         self._job = ""
+        self._order = ""
         self._said = ""
         self._over: tuple[float, Seen] | None = None
 
@@ -128,11 +132,12 @@ class Probe:
             info.store, info.run, name, job=dialect.job_variable, python=choices.python, environment=info.environment
         )
         script = self._spool.write_script(name, text)
-        log = self._spool.path("output", f"{name}.{{index}}.log")
+        log = self._spool.path("output", f"{self._ticket}.log")
         return Order(name=order, label="orch: a first look", size=1, script=script, log=log, walltime=WALLTIME)
 
     async def _submit(self, order: Order) -> None:
         engine = self._engine
+        self._order = order.name
 
         def taken(answers: Sequence[Answer]) -> str:
             return engine.dialect.submitted(order, answers[0])
@@ -214,14 +219,22 @@ class Probe:
 
     async def end(self) -> None:
         """Nothing stays of it."""
-        dialect, calls = self._engine.dialect, self._engine.calls
-        if self._job and await hands().run(self._spool.outcome, self._ticket) is None and self._over is None:
+        if self._order and self._over is None and await hands().run(self._spool.outcome, self._ticket) is None:
             with contextlib.suppress(Trouble, TimeoutError):
-                async with asyncio.timeout(10.0):
-                    await calls.ask("cancel", dialect.cancel([self._task]), lambda _: None)
+                async with asyncio.timeout(END_WITHIN):
+                    await self._remove()
         with contextlib.suppress(OSError):
             await hands().run(self._spool.revoke, [self._ticket])
             await hands().run(self._spool.clear, {self._ticket}, {self._ticket.submission})
+
+    async def _remove(self) -> None:
+        """From the queue. If it was given up while it was handed over, the answer is lost: it is looked for."""
+        engine = self._engine
+        while not self._job:
+            self._job = await engine.searching.search(self._order, time.time() - WALLTIME)
+            if not self._job:
+                await asyncio.sleep(1.0)
+        await engine.calls.ask("cancel", engine.dialect.cancel([self._task]), lambda _: None)
 
 
 def _words(seen: Seen) -> str:
