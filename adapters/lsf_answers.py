@@ -72,6 +72,9 @@ PASSING = re.compile(
 )
 """LSF does not answer, or not now: of the messages of lsb_perror(3) those that pass by themselves."""
 
+EVENT = r"^\w+ +\w+ +\d+ [\d:]+(?: \d+)?: (?:\[\d+\] )?"
+"""How a line of a story begins: "Mon May  6 22:58:03: "."""
+
 ABSENT = re.compile(r"is not found|No (unfinished |matching )?job found|already finished", re.IGNORECASE)
 NO_SUCH_OPTION = re.compile(r"illegal option|unknown option|invalid option|usage:", re.IGNORECASE)
 
@@ -149,12 +152,12 @@ def stories(text: str) -> Iterator[tuple[str, str]]:
 
 def told(story: str) -> Seen | None:
     """How a story ends, if it does (LSF command reference, bhist, "Output: Long format")."""
-    last = story[max(story.rfind(": Dispatched"), story.rfind(": Pending: Requeued"), 0) :]
+    last = story[max(story.rfind("ispatched "), story.rfind("Pending: Requeued"), 0) :]
     why = re.search(r"\b(TERM_\w+:[^;\n]*)", last)
     code = re.search(r"Exited with exit code (\d+)", last)
-    host = re.search(r"Dispatched (?:\d+ Task\(s\) on Host\(s\)|to) (?:\d+ Hosts/Processors )?<([^>*]+)", last)
-    done = re.search(r": (Done successfully|Completed <done>)", last) is not None
-    if not done and re.search(r": (Exited|Completed <exit>|Termination)", last) is None:
+    host = re.search(r"ispatched [^<;]*<([^>*]+)", last)
+    done = re.search(EVENT + "(Done successfully|Completed <done>)", last, re.MULTILINE) is not None
+    if not done and re.search(EVENT + "(Exited|Completed <exit>)", last, re.MULTILINE) is None:
         return None
     end = _end(code[1] if code else "", why[1] if why else "", done=done)
     return Seen(Stage.OVER, "DONE" if done else "EXIT", host=host[1] if host else "", end=end)
