@@ -55,8 +55,8 @@ def test_of_leaders_and_workers_exactly_one_has_a_ticket(tmp_path: Path, spool: 
     context = multiprocessing.get_context("fork")
     go, won = context.Barrier(5), context.SimpleQueue()
     workers = [context.Process(target=_claims, args=(str(tmp_path), n, tickets, go, won)) for n in range(3)]
-    for each in workers:
-        each.start()
+    for worker in workers:
+        worker.start()
     revoked: list[set[Ticket]] = []
 
     def revoke() -> None:
@@ -68,8 +68,10 @@ def test_of_leaders_and_workers_exactly_one_has_a_ticket(tmp_path: Path, spool: 
     for leader in leaders:
         leader.start()
     claimed = [set(won.get()) for _ in workers]
-    for each in (*workers, *leaders):
+    for each in leaders:
         each.join()
+    for worker in workers:
+        worker.join()
     assert revoked[0] == revoked[1]  # both leaders hear the same of every ticket
     assert sum(map(len, claimed)) + len(revoked[0]) == len(tickets)
     assert not any(one & other for one, other in itertools.combinations([*claimed, revoked[0]], 2))

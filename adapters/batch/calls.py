@@ -146,14 +146,7 @@ def _understood(parse: Callable[[list[Answer]], T], answers: list[Answer]) -> T:
 async def call(command: Command, timeout: float) -> Answer:
     """Run a command to its end. Raises `Trouble`, and `NotTaken` where it could not even be started."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command.argv,
-            env=_environment(command),
-            stdin=asyncio.subprocess.PIPE if command.stdin else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for orch, not for a submission under way
-        )
+        process = await _start(command)
     except FileNotFoundError as error:
         raise NotTaken(f"there is no program {command.argv[0]!r} on this host") from error
     except OSError as error:
@@ -170,6 +163,26 @@ async def call(command: Command, timeout: float) -> Answer:
         if process.returncode is None:
             await _end(process)
     return Answer(command, code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+
+async def _start(command: Command) -> asyncio.subprocess.Process:
+    """Start it; or, cancelled, have it started and ended: asyncio may wait for ever for what is half started."""
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command.argv,
+            env=_environment(command),
+            stdin=asyncio.subprocess.PIPE if command.stdin else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for orch, not for a submission under way
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError):
+            await _end(await starting)
+        raise
 
 
 def _environment(command: Command) -> dict[str, str]:

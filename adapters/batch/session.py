@@ -95,6 +95,10 @@ class BatchSession:
 
     async def cancel(self, keys: Sequence[str]) -> None:
         """Have attempts ended. One that no worker has yet ends at once, and is removed in the background."""
+        self._spawn(self._cancel(keys))
+
+    async def _cancel(self, keys: Sequence[str]) -> None:
+        await self._found.wait()
         tasks = []
         for key in keys:
             task = self._board.tasks.get(key)
@@ -106,7 +110,7 @@ class BatchSession:
             if task.wanted:
                 tasks.append(task)
         if tasks:
-            self._spawn(self._end(tasks))
+            await self._end(tasks)
 
     async def _end(self, tasks: list[Task]) -> None:
         claims = await hands().run(self._spool.revoke, [task.ticket for task in tasks])
@@ -119,13 +123,13 @@ class BatchSession:
 
     async def stop_services(self, keys: Sequence[str]) -> None:
         """Have services stop by themselves."""
-        tasks = [task for task in map(self._board.tasks.get, keys) if task is not None]
-        for key in keys:
-            if key in self._handing.waiting:
-                self._handing.stop.add(key)
-        self._spawn(self._ask_to_stop(tasks))
+        self._spawn(self._ask_to_stop(keys))
 
-    async def _ask_to_stop(self, tasks: list[Task]) -> None:
+    async def _ask_to_stop(self, keys: Sequence[str]) -> None:
+        await self._found.wait()
+        self._handing.stop.update(key for key in keys if key in self._handing.waiting)
+        tasks = [task for task in map(self._board.tasks.get, keys) if task is not None]
+
         def ask() -> None:
             for task in tasks:
                 self._spool.ask_to_stop(task.ticket)
@@ -329,7 +333,8 @@ LEAVE_WITHIN = 5.0
 
 
 def check_epoch(info: RunInfo) -> None:
-    """Raises `Fenced` where a later leader has claimed a segment of the run's log."""
-    latest = max(epochs(Path(info.store, layout.log_dir(info.run)), REAL), default=0)
+    """Raises `Fenced` where a later leader has claimed a segment of the run's log, or was here before."""
+    claimed = epochs(Path(info.store, layout.log_dir(info.run)), REAL)
+    latest = max([*claimed, *Spool(info.store, info.run).epochs()], default=0)
     if latest > info.epoch:
         raise Fenced(f"run {info.run} is led by epoch {latest}, and this is {info.epoch}")

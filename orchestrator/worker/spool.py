@@ -214,6 +214,11 @@ class Spool:
         """What workers of this leader's submissions get (`orch.environment.packed`)."""
         self._put("", f"environment.{epoch}", msgspec.msgpack.encode(environment), durable=True)
 
+    def epochs(self) -> list[int]:
+        """Of leaders that have an environment here."""
+        numbers = [name.partition(".")[2] for name in _names(self.root) if name.startswith("environment.")]
+        return [int(number) for number in numbers if number.isdecimal()]
+
     def read_environment(self, epoch: int) -> dict[str, str]:
         """The same again."""
         with open(self.path("", f"environment.{epoch}"), "rb") as file:
