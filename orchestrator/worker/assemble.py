@@ -7,12 +7,12 @@ seen to that.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
 
 from orch.agent.admission import Admission
-from orch.agent.assemble import complain
 from orch.agent.captures import Capture, Captures, Stream
 from orch.agent.core import Agent
 from orch.agent.devices import Device
@@ -142,7 +142,7 @@ def _parts(loop: Loop, rooms: Rooms, execution: Execution, host: str) -> Parts:
         leftovers=NoLeftovers(),
         latest_epoch=lambda _run: 0,
         running=Monitor(loop, execution).wake,
-        complain=complain,
+        complain=_complain,
     )
 
 
@@ -155,6 +155,12 @@ class NoLeftovers:
 
     def end_started_about(self, pid: int, since: float) -> None:
         """There are none."""
+
+
+def _complain(line: str) -> None:
+    """In the worker's log. Where that cannot be written, as on a full disk, nothing is said."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"orch: {line}\n".encode("utf-8", "backslashreplace"))
 
 
 def _name() -> str:

@@ -7,7 +7,6 @@ import os
 import select
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -68,6 +67,8 @@ def serve(spool: Spool, submission: str, task: int | None, variables: Variables,
         sys.stderr.write(f"orch: a task of submission {submission} of run {spool.run} cannot be run: {error}\n")
         return FAILED
     except Exception:  # noqa: BLE001 - a mistake of ours: it is told in the log, and not taken for the job's own
+        import traceback  # seldom needed, and not light
+
         traceback.print_exc()
         return FAILED
     return 0
