@@ -57,6 +57,7 @@ class BatchSession:
         self._adopting = Adopting(engine, self._spool, self._board, self._handing, self, self._tell)
         self._updates: list[Update] = []
         self._arrived = asyncio.Event()
+        self._asked = False
         self._found = asyncio.Event()
         self._trouble: Exception | None = None
         self._closed = False
@@ -85,6 +86,9 @@ class BatchSession:
 
     async def submit(self, attempts: Sequence[Attempt]) -> None:
         """Hand over attempts; of those that are known it is said again where they stand."""
+        if not self._asked:
+            self._asked = True
+            self._spawn(self._begin())
         new = []
         for attempt in attempts:
             if attempt.key in self._board.tasks or attempt.key in self._handing.waiting:
@@ -152,7 +156,13 @@ class BatchSession:
 
     async def find(self, keys: Sequence[str], ask: int = 0) -> None:
         """Ask about attempts; all others of this run are ended."""
+        self._asked = True
         self._spawn(self._find(keys, ask))
+
+    async def _begin(self) -> None:
+        """Nobody asks what earlier leaders have left: then only their numbers are not used again."""
+        self._handing.begin_after(await hands().run(self._spool.submissions))
+        self._found.set()
 
     async def _find(self, keys: Sequence[str], ask: int) -> None:
         unsettled = await self._adopting.adopt(keys, ask)
