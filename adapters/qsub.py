@@ -110,7 +110,7 @@ class Qsub:
     index_variable = ""
     job_variable = "PBS_JOBID"
     most_asked = 1000  # their ids are 25 KB of arguments, about
-    lag = 5.0
+    lag = 1.0
     array_option = ""
     backend_keys: Collection[str] | None = ()
 
@@ -170,7 +170,12 @@ class Qsub:
         # -o would have the server's spool copied there at the end, by scp perhaps; this can be read while it runs
         index = f'"${{{self.index_variable}:-1}}"'
         log = index.join(shlex.quote(part) if part else "" for part in order.log.split("{index}"))
-        return f"exec </dev/null >>{log} 2>&1\nexec {shlex.quote(order.script)}\n"
+        lines = (f"exec </dev/null >>{log} 2>&1", *self._before(order), f"exec {shlex.quote(order.script)}", "")
+        return "\n".join(lines)
+
+    def _before(self, order: Order) -> Sequence[str]:
+        """Lines of shell that a task begins with."""
+        return ()
 
     def submitted(self, order: Order, answer: Answer) -> str:
         """The last line that is an id: some sites have their `qsub` say more."""

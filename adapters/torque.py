@@ -86,6 +86,16 @@ class Torque(Qsub):
             parts += [f"gpus={each.count}", *([each.model] if each.model else [])]
         return parts
 
+    def _before(self, order: Order) -> Sequence[str]:
+        """PBS_GPUFILE has lines like "node1-gpu0" (Administrator Guide, "Scheduling GPUs"); programs look elsewhere."""
+        if not order.accelerators:
+            return ()
+        numbers = "$(sed -n 's/.*-gpu//p' \"$PBS_GPUFILE\" | paste -s -d , -)"
+        return (
+            f'test -n "$CUDA_VISIBLE_DEVICES" || ! test -r "$PBS_GPUFILE" || CUDA_VISIBLE_DEVICES={numbers}',
+            "export CUDA_VISIBLE_DEVICES",
+        )
+
     def look(self, jobs: Sequence[str]) -> Sequence[Command]:
         """-t: each task of an array."""
         return (Command(["qstat", "-f", "-t", *jobs]),)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +74,22 @@ def test_accelerators_and_what_a_job_passes_through() -> None:
         dialect().submit(order(accelerators=(Accelerator(kind="fpga"),)))
     with pytest.raises(Refused, match="ppn= belongs"):
         dialect().submit(order(backend=(("nodes", "ppn=4"),)))
+
+
+@pytest.mark.parametrize(
+    ("env", "shown"), [({"PBS_GPUFILE": "gpus"}, "1,3"), ({"PBS_GPUFILE": "gpus", "CUDA_VISIBLE_DEVICES": "7"}, "7")]
+)
+def test_a_task_sees_the_devices_that_it_was_given(tmp_path: Path, env: dict[str, str], shown: str) -> None:
+    (tmp_path / "gpus").write_text("node1-gpu1\nnode1-gpu3\n")
+    script = tmp_path / "x.sh"
+    script.write_text('#!/bin/sh\necho "$CUDA_VISIBLE_DEVICES"\n')
+    script.chmod(0o700)
+    given = order(script=str(script), log=f"{tmp_path}/log", accelerators=(Accelerator(count=2),))
+    text = dialect().submit(given).stdin
+    path = {"PATH": os.environ["PATH"]}
+    subprocess.run(["/bin/sh"], input=text, text=True, check=True, env={**path, **env}, cwd=tmp_path)
+    assert (tmp_path / "log").read_text() == f"{shown}\n"
+    assert "CUDA" not in dialect().submit(order()).stdin
 
 
 def test_settings() -> None:
