@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.real import Slurm, System, free_ports
+from support.gridengine_rig import GridEngine
+from support.real import Slurm, free_ports
 
 
 def pytest_sessionstart() -> None:
@@ -43,8 +44,8 @@ def slurm(place: Path) -> Iterator[Slurm]:
 
 
 @pytest.fixture(scope="session")
-def gridengine(place: Path) -> Iterator[System]:
+def gridengine(place: Path) -> Iterator[GridEngine]:
     """A Grid Engine of one host with four slots, in the environment of all tests."""
-    system = System("sge", place / "sge", {"SGE_PORT": str(free_ports(2)), "SGE_SLOTS": "4"})
+    system = GridEngine("sge", place / "sge", {"SGE_PORT": str(free_ports(2)), "SGE_SLOTS": "4"})
     with system.running():
         yield system

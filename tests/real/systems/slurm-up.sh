@@ -95,7 +95,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2,sched_min_interval=100000
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-DefMemPerCPU=100
+DefMemPerCPU=256
 PriorityType=priority/basic
 PreemptType=preempt/partition_prio
 PreemptMode=CANCEL
