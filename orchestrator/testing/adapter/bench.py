@@ -18,6 +18,8 @@ import msgspec
 from orch.adapters.contract import Adapter, Finished, Queued, Said, Session, Started, Unknown, Update
 from orch.attempt import Attempt, CommandSpec, Note, Outcome
 from orch.bus.events import Blob, Resources
+from orch.bus.segment import segment_name
+from orch.store import layout
 from orch.store.blobs import blob_bytes
 from orch.store.file import FileStore
 from orch.testing.adapter.rig import Rig
@@ -78,6 +80,9 @@ class Bench:
     async def lead(self, **changes: Any) -> Leader:
         """A leader of a later epoch than all before, with an adapter of its own, as in another process."""
         self._epoch += 1
+        log = Path(self.store.root) / layout.log_dir(RUN)
+        log.mkdir(parents=True, exist_ok=True)
+        (log / segment_name(self._epoch)).touch()  # it leads the run from here on, as a leader does
         adapter = self.rig.adapter()
         info = msgspec.structs.replace(self.rig.info(str(self.store.root), RUN, self._epoch), **changes)
         async with asyncio.timeout(self.rig.patience):

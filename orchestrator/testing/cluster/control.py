@@ -101,6 +101,11 @@ class Cluster:
         """It is there again."""
         self._client.call("node", name=name, up=True)
 
+    def reset(self) -> None:
+        """As new, for the next test: nothing runs or is known, all nodes are up, no fault is on."""
+        self._client.call("reset")
+        self.set(**self._settings)
+
     # What there is ------------------------------------------------------------------------------------------------
 
     @property

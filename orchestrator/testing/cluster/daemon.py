@@ -213,6 +213,11 @@ class Daemon:
     def _on_counts(self, question: dict[str, Any], now: float) -> dict[str, Any]:
         return {"counts": dict(self.counts)}
 
+    def _on_reset(self, question: dict[str, Any], now: float) -> dict[str, Any]:
+        self.scheduler.reset(now)
+        self.counts.clear()
+        return {}
+
     def _on_all(self, question: dict[str, Any], now: float) -> dict[str, Any]:
         return {"rows": [task.row() for task in self.scheduler.tasks]}
 

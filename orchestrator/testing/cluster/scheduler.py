@@ -232,6 +232,16 @@ class Scheduler:
         """The task that still has processes with this mark."""
         return next((task for task in self._live if task.mark == mark), None)
 
+    def reset(self, now: float) -> None:
+        """As new, but for the numbers: all tasks are ended and forgotten, all nodes are up, no fault is on."""
+        self.settings = Settings()
+        for node in self.nodes:
+            node.up = True
+        for task in [*self._live]:
+            task.again = False
+            self.end(task, "cancelled", now, force=True)
+        self.tasks.clear()
+
     def end_all(self) -> None:
         """The cluster ends, and all that it runs."""
         for task in self._live:
