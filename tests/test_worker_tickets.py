@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,6 +171,13 @@ def test_words_that_it_does_not_know(batch: Batch, words: tuple[str, ...]) -> No
     from orch.worker.__main__ import USAGE, main
 
     assert main([str(batch.store.root), "run", "1-1", *words]) == USAGE
+
+
+def test_a_mistake_of_ours_is_in_the_log_and_not_taken_for_the_job_s() -> None:
+    words = [sys.executable, "-P", "-c", "from orch.worker.front import leave; leave(lambda: 1 // 0)"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 70
+    assert "ZeroDivisionError" in done.stderr
 
 
 def test_a_claim_of_ours_whose_answer_was_lost_is_ours(batch: Batch) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from orch.worker.front import in_front
+from orch.worker.front import in_front, leave
 
 USAGE = 64
 """EX_USAGE, sysexits.h."""
@@ -51,4 +51,4 @@ def _usage() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(lambda: main(sys.argv[1:]))

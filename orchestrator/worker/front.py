@@ -19,6 +19,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 from orch.agent.guardian import until_over
 from orch.agent.linux import adopt_orphans
@@ -46,7 +47,7 @@ def in_front(serve: Callable[[int], int]) -> int:
         _take_no_notice()
         os.close(say)
         os.setsid()
-        return _guard(serve, hear)
+        leave(lambda: _guard(serve, hear))
     os.close(hear)
     return _concluded(until_over(pid), "guardian")
 
@@ -56,9 +57,22 @@ def _guard(serve: Callable[[int], int], hear: int) -> int:
     pid = os.fork()
     if pid == 0:
         adopt_orphans()
-        return serve(hear)
+        leave(lambda: serve(hear))
     os.close(hear)
     return _concluded(until_over(pid), "worker")
+
+
+def leave(run: Callable[[], int]) -> NoReturn:
+    """End this process with what `run` returns, at once: to take an interpreter to pieces would take a while."""
+    code = FAILED
+    try:
+        code = run()
+    except Exception:  # noqa: BLE001 - a mistake of ours: it is told in the log, and not taken for the job's own
+        import traceback  # seldom needed, and not light
+
+        traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _concluded(code: int, what: str) -> int:

@@ -66,11 +66,6 @@ def serve(spool: Spool, submission: str, task: int | None, variables: Variables,
     except (CannotRun, OSError, ValueError) as error:
         sys.stderr.write(f"orch: a task of submission {submission} of run {spool.run} cannot be run: {error}\n")
         return FAILED
-    except Exception:  # noqa: BLE001 - a mistake of ours: it is told in the log, and not taken for the job's own
-        import traceback  # seldom needed, and not light
-
-        traceback.print_exc()
-        return FAILED
     return 0
 
 
