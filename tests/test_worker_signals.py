@@ -14,6 +14,7 @@ from support import helpers, jobs
 from support.agents import parent
 from support.nodes import Batch, children_of, ended, kinds, until
 
+from orch.agent import processes
 from orch.attempt import Attempt, Outcome, Reason
 from orch.worker.spool import Ticket
 
@@ -136,6 +137,19 @@ def test_nothing_survives_when_one_of_its_processes_is_killed(batch: Batch, tmp_
     assert not batch.marked()
     assert not Path(f"/proc/{said.read_text(encoding='utf-8')}").exists()
     assert batch.spool.outcome(Ticket(submission, 1)) is None
+
+
+def test_what_is_suspended_stops_and_goes_on(batch: Batch) -> None:
+    """As Grid Engine suspends: it stops a process group, which the attempt is not in."""
+    submission, front = running(batch, batch.shell("echo up; while :; do sleep 0.1; done"))
+    started = batch.spool.started(Ticket(submission, 1))
+    assert started is not None
+    os.killpg(front.pid, signal.SIGSTOP)
+    until(lambda: processes.is_stopped(started.pid))
+    os.killpg(front.pid, signal.SIGCONT)
+    until(lambda: not processes.is_stopped(started.pid))
+    front.terminate()
+    assert ended(front) == (0, "")
 
 
 def test_what_a_killed_attempt_has_written_is_there(batch: Batch) -> None:

@@ -146,13 +146,13 @@ def test_a_task_that_the_submission_does_not_have(batch: Batch) -> None:
 
 def test_a_signal_that_comes_first_keeps_it_from_claiming(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not even begin is not tried, and can be handed over again."""
-    from orch.worker.serve import Variables, serve
+    from orch.worker.serve import Front, Variables, serve
 
     submission = batch.order(batch.shell("true"))
     hear, say = os.pipe()
     os.write(say, bytes([signal.SIGTERM]))
     monkeypatch.chdir("/")
-    assert serve(batch.spool, submission, 1, Variables(), hear) == 70
+    assert serve(batch.spool, submission, 1, Variables(), Front(os.getpid(), hear)) == 70
     assert batch.spool.claimed(Ticket(submission, 1)) is None
     os.close(hear)
     os.close(say)

@@ -77,6 +77,12 @@ def is_zombie(pid: int) -> bool:
     return not fields or fields[0] in {b"Z", b"X"}
 
 
+def is_stopped(pid: int) -> bool:
+    """Was it stopped by a signal?"""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return bool(fields) and fields[0] == b"T"
+
+
 def anonymous_memory(pid: int) -> int:
     """Resident anonymous memory in bytes: an upper bound of what is private. 0 if the process is gone."""
     fields = _read(f"/proc/{pid}/statm").split()

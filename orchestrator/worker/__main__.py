@@ -31,17 +31,17 @@ def main(argv: list[str]) -> int:
             return _usage()
     if len(places) < 3 or ("task" in given) == ("--task-from" in given):
         return _usage()
-    return in_front(lambda warnings: _serve(places, given, warnings))
+    return in_front(lambda warnings, front: _serve(places, given, warnings, front))
 
 
-def _serve(places: list[str], given: dict[str, str], warnings: int) -> int:
-    from orch.worker.serve import Variables, serve
+def _serve(places: list[str], given: dict[str, str], warnings: int, front: int) -> int:
+    from orch.worker.serve import Front, Variables, serve
     from orch.worker.spool import Spool
 
     store, run, submission = places
     task = int(given["task"]) if "task" in given else None
     variables = Variables(given.get("--task-from", ""), given.get("--job-from", ""))
-    return serve(Spool(store, run), submission, task, variables, warnings)
+    return serve(Spool(store, run), submission, task, variables, Front(front, warnings))
 
 
 def _usage() -> int:

@@ -33,31 +33,33 @@ WARNINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGXCPU, signal.SIGUSR1, signa
 IGNORED = (signal.SIGHUP,)
 
 
-def in_front(serve: Callable[[int], int]) -> int:
+def in_front(serve: Callable[[int, int], int]) -> int:
     """Run `serve` in a worker's process, and end whatever it leaves; the exit code.
 
-    `serve` gets a descriptor from which it reads a byte for each signal; at its end, the front is dead.
+    `serve` gets a descriptor from which it reads a byte for each signal, and this process's id. At the end of what can
+    be read, this process is dead.
     """
     adopt_orphans()
     hear, say = os.pipe()
     os.set_blocking(say, False)
     _on_warnings(lambda number, _frame: _pass_on(say, number))
+    own = os.getpid()
     pid = os.fork()
     if pid == 0:
         _take_no_notice()
         os.close(say)
         os.setsid()
-        leave(lambda: _guard(serve, hear))
+        leave(lambda: _guard(lambda: serve(hear, own), hear))
     os.close(hear)
     return _concluded(until_over(pid), "guardian")
 
 
-def _guard(serve: Callable[[int], int], hear: int) -> int:
+def _guard(serve: Callable[[], int], hear: int) -> int:
     adopt_orphans()
     pid = os.fork()
     if pid == 0:
         adopt_orphans()
-        leave(lambda: serve(hear))
+        leave(serve)
     os.close(hear)
     return _concluded(until_over(pid), "worker")
 

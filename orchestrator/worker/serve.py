@@ -7,13 +7,15 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
 
 from orch.adapters.contract import RunInfo
+from orch.agent.execution import Execution
 from orch.agent.loop import Loop
+from orch.agent.model import Phase
 from orch.agent.paths import host_name
 from orch.attempt import Attempt, Outcome, Reason
 from orch.bus.identity import utc_now
@@ -26,6 +28,7 @@ from orch.worker.nodes import Node
 from orch.worker.probe import probe
 from orch.worker.spool import WORKER, Claim, Header, Spool, Ticket
 from orch.worker.surroundings import environment_of, given_to
+from orch.worker.suspension import Suspension
 
 UNSET = ("", "undefined")
 """What a variable holds for a task that is not one of several: Grid Engine says so (qsub(1), SGE_TASK_ID)."""
@@ -48,21 +51,28 @@ class Variables(NamedTuple):
     job: str = ""
 
 
+class Front(NamedTuple):
+    """The process that the batch system knows, and where is heard of its signals (see `orch.worker.front`)."""
+
+    pid: int
+    warnings: int
+
+
 class Worker(NamedTuple):
-    """Which task this is, who has it, and where signals are heard of (as `orch.worker.front` hands that over)."""
+    """Which task this is, and who has it."""
 
     spool: Spool
     ticket: Ticket
     claim: Claim
-    warnings: int
+    front: Front
 
 
-def serve(spool: Spool, submission: str, task: int | None, variables: Variables, warnings: int) -> int:
+def serve(spool: Spool, submission: str, task: int | None, variables: Variables, front: Front) -> int:
     """Run a task of a submission; the exit code. `task` None: a variable names it."""
     os.chdir("/")
     try:
         ticket = Ticket(submission, task or _task(spool, submission, variables.task))
-        _take(Worker(spool, ticket, _claim(variables.job), warnings))
+        _take(Worker(spool, ticket, _claim(variables.job), front))
     except (CannotRun, OSError, ValueError) as error:
         sys.stderr.write(f"orch: a task of submission {submission} of run {spool.run} cannot be run: {error}\n")
         return FAILED
@@ -84,8 +94,8 @@ def _claim(job_from: str) -> Claim:
 
 def _take(worker: Worker) -> None:
     """Claim the ticket, and do what it is for. To read the orders comes after that (see `Spool.clear`)."""
-    spool, ticket, claim, warnings = worker
-    if select.select([warnings], [], [], 0)[0]:
+    spool, ticket, claim, front = worker
+    if select.select([front.warnings], [], [], 0)[0]:
         raise CannotRun("its batch system has ended it before it had begun")
     taken = spool.claim(ticket, claim)
     if taken is not None:
@@ -157,7 +167,8 @@ def _prepared(worker: Worker, header: Header, attempt: Attempt, stack: contextli
             execution.hurry(task)
 
     deputy = Deputy(loop, spool, ticket, claim, hurry)
-    _listen(loop, worker.warnings, deputy)
+    _listen(loop, worker.front.warnings, deputy)
+    Suspension(loop, worker.front.pid, lambda: _pids(execution))
 
     def serve() -> None:
         deputy.hand_over(agent, info, node.directories.runtime, _adapted(attempt))
@@ -168,6 +179,12 @@ def _prepared(worker: Worker, header: Header, attempt: Attempt, stack: contextli
             raise CannotRun(f"its outcome cannot be written: {deputy.failure}")
 
     return serve
+
+
+def _pids(execution: Execution) -> Iterator[int]:
+    for task in execution.running:
+        if task.phase is Phase.RUNNING:  # else its pid may be another's
+            yield from execution.pids_of(task)
 
 
 def _listen(loop: Loop, warnings: int, deputy: Deputy) -> None:
