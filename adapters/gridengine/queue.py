@@ -5,6 +5,7 @@ Source: qstat(1), sge_status(5) (the table of states).
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -54,7 +55,7 @@ def _clean(text: str) -> str:
 
 def _line(element: ET.Element) -> Line:
     found = {each.tag.rpartition("}")[2]: (each.text or "").strip() for each in element}
-    job, state, tasks = found["JB_job_number"], found["state"], found.get("tasks", "")
+    job, state, tasks = found.get("JB_job_number", ""), found.get("state", ""), found.get("tasks", "")
     if not job.isdecimal() or not state:
         raise ValueError(f"job {job!r} is {state!r}")
     list(numbers(tasks))
@@ -105,9 +106,10 @@ _SCHEDULING = re.compile(r"^scheduling info:\s*((?:.*\n?)(?:^\s+.*\n?)*)", re.MU
 def explained(text: str) -> dict[str, str]:
     """Why jobs and tasks do not run, from `qstat -j` (text): error reasons by task, obstacles by job."""
     found: dict[str, str] = {}
-    starts = list(_JOB.finditer(text))
-    for start, end in zip(starts, [*(each.start() for each in starts[1:]), len(text)], strict=True):
-        job, part = start.group(1), text[start.start() : end]
+    places = [*(each.start() for each in _JOB.finditer(text)), len(text)]
+    for start, end in itertools.pairwise(places):
+        part = text[start:end]
+        job = part.split(None, 2)[1]
         array = "\njob-array tasks:" in part
         for number, why in _ERROR.findall(part):
             found.setdefault(f"{job}.{number}" if array else job, _STAMP.sub("", why).strip())
