@@ -58,7 +58,7 @@ class HTCondorDialect:
     job_variable = "ORCH_TASK_ID"
     most_tasks = 1000
     most_asked = 200
-    lag = 5.0
+    lag = 1.0
     backend_keys: Collection[str] | None = None
 
     def __init__(self, options: Mapping[str, str], environment: Mapping[str, str]) -> None:

@@ -64,7 +64,7 @@ class LsfDialect:
     index_variable = "LSB_JOBINDEX"
     job_variable = "LSB_JOBID"
     most_asked = 200
-    lag = 5.0
+    lag = 5.0  # what bjobs shows may be that old (lsb.params: MBD_REFRESH_TIME)
 
     def __init__(self, options: Mapping[str, str], environment: Mapping[str, str]) -> None:
         self._options = options
