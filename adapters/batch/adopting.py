@@ -57,6 +57,7 @@ class Adopting:
                 self._tell(Unknown(key, ask))
         submissions = [self._submission(old, wanted) for old in found]
         await self._end_others(submissions)
+        await hands().run(self._count, [task for each in submissions for task in each.tasks if task.wanted])
         unsettled = [each for each in submissions if not each.job]
         for each in submissions:
             if each.job:
@@ -77,6 +78,7 @@ class Adopting:
             return
         for task in await self._handing.revoke(submission):
             self._tell(Unknown(task.key, ask))
+        self._engine.stray(submission)
 
     def _read(self, known: frozenset[str]) -> list[Old]:
         """Those that are not known yet, the oldest first."""
@@ -97,6 +99,14 @@ class Adopting:
             submission.tasks.append(task)
         self._board.add(submission)
         return submission
+
+    def _count(self, tasks: list[Task]) -> None:
+        """What they have counts, if anything does."""
+        if self._handing.limits.any:
+            for task in tasks:
+                _, attempt = self._spool.order(task.ticket)
+                if attempt is not None:
+                    self._handing.limits.take(task.key, attempt.resources)
 
     async def _end_others(self, submissions: list[Submission]) -> None:
         """What nobody wants never begins; what runs of it is ended as soon as the batch system is seen to have it."""

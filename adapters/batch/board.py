@@ -20,6 +20,9 @@ from orch.worker.spool import Claim, Ticket
 PATIENCE = 6.0
 """Seconds for which an outcome may be late: file servers, and what their clients remember."""
 
+UNBEGUN = 1.0
+"""The same where no worker is known to have begun: what it has printed may be late."""
+
 EXPLAINED_WITHIN = 30.0
 """Seconds in which the batch system is to say why it has ended something."""
 
@@ -69,6 +72,12 @@ class Board:
         for task in submission.tasks:
             if task.wanted:
                 self.tasks[task.key] = task
+
+    def given_up(self, task: Task) -> None:
+        """It will never begin, and another may have its key."""
+        task.wanted, task.gone, task.acked = False, True, True
+        if self.tasks.get(task.key) is task:
+            del self.tasks[task.key]
 
     def drop(self, submission: Submission) -> None:
         """Know nothing of it any more."""
@@ -235,7 +244,7 @@ class Board:
             return True
         if task.killed is not None:
             return task.end is not None or long >= self._explained_within
-        return long >= self._patience
+        return long >= (UNBEGUN if task.claim is None else self._patience)
 
     def conclude(self, task: Task, outcome: Outcome | None, claim: Claim | None, said: str) -> Outcome | None:
         """How a task that is due has ended; None: it has finished meanwhile. `outcome`: if there is one after all."""
@@ -249,6 +258,9 @@ class Board:
         if task.forgotten:
             self._remove([task])
             return endings.forgotten(task.key, claim, asked=task.asked)
+        if claim is not None and task.claim is None:  # it has begun after all: its outcome may be late
+            task.claim = claim
+            return None
         end = task.end or End(Reason.LOST, message="the batch system says that it is over, and not how")
         return endings.without_outcome(task.key, end, claim, said, asked=task.asked)
 

@@ -111,7 +111,8 @@ class Calls:
         wait = state.backoff.more()
         state.not_before = now + wait
         program = os.path.basename(commands[0].argv[0]) if commands else self._name
-        state.trouble = f"{self._name} does not answer: {program}: {error}"
+        what = "takes nothing now" if isinstance(error, NotTaken) else "does not answer"
+        state.trouble = f"{self._name} {what}: {program}: {error}"
         if state.failures >= WORTH_SAYING and not state.said:
             state.said = True
             self._say(f"{state.trouble}; orch goes on asking, next in {format_duration(round(wait, 1))}")

@@ -23,7 +23,7 @@ SURVEY_WITHIN = 10.0
 SURVEY_AGAIN = 600.0
 """Seconds until that is asked again."""
 
-FLUSH_WITHIN = 10.0
+FLUSH_WITHIN = 5.0
 """Seconds in which what is to be removed is told to the batch system before this process leaves."""
 
 STRAY_AFTER = (10.0, 60.0, 300.0)

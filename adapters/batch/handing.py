@@ -8,7 +8,6 @@ after all, its workers find that and leave.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 
@@ -34,29 +33,56 @@ AT_ONCE = 3
 """Submissions of a run that are under way at once."""
 
 ROUNDS_AT_ONCE = 6
-ROUND_GAP = 5.0
+ROUND_GAP = 3.0
 """With arrays: so many rounds of submissions at once, and then one each so many seconds: trickles become arrays."""
 
 SURELY_VISIBLE = 3.0
 """Seconds after which a submission that was taken is found by name, whatever the dialect says."""
 
 
-@dataclasses.dataclass
 class Limits:
-    """What a run may have in the batch system at once: 0 is no limit. `used`: what it has, by key."""
+    """What a run may have in the batch system at once, 0 is no limit; and what it has."""
 
-    cores: float = 0.0
-    memory: int = 0
-    disk: int = 0
-    used: dict[str, Resources] = dataclasses.field(default_factory=dict)
+    def __init__(self, cores: float = 0.0, memory: int = 0, disk: int = 0) -> None:
+        self.cores = cores
+        self.memory = memory
+        self.disk = disk
+        self._used: dict[str, Resources] = {}
+        self._cores = 0.0
+        self._memory = 0
+        self._disk = 0
+
+    def __contains__(self, key: str) -> bool:
+        """Does this attempt have what it asks for?"""
+        return key in self._used
 
     def fits(self, wanted: Resources) -> bool:
         """Is there room? One alone always has."""
-        used = self.used.values()
-        return not self.used or all(
-            not limit or sum(getattr(each, what) for each in used) + getattr(wanted, what) <= limit
-            for what, limit in (("cores", self.cores), ("memory", self.memory), ("disk", self.disk))
+        return not self._used or not (
+            (self.cores and self._cores + wanted.cores > self.cores)
+            or (self.memory and self._memory + wanted.memory > self.memory)
+            or (self.disk and self._disk + wanted.disk > self.disk)
         )
+
+    def take(self, key: str, asked: Resources) -> None:
+        """An attempt has what it asks for."""
+        if key not in self._used:
+            self._used[key] = asked
+            self._add(asked, 1)
+
+    def give_back(self, key: str) -> bool:
+        """It needs that no more; False: it had nothing."""
+        had = self._used.pop(key, None)
+        if had is not None:
+            self._add(had, -1)
+        return had is not None
+
+    def _add(self, asked: Resources, sign: int) -> None:
+        self._cores += sign * asked.cores
+        self._memory += sign * asked.memory
+        self._disk += sign * asked.disk
+        if not self._used:
+            self._cores = 0.0  # fractions do not add up
 
     @property
     def any(self) -> bool:
@@ -108,7 +134,8 @@ class Handing:
     def ended(self, key: str) -> None:
         """An attempt is over: there may be room for another."""
         self._attempts.pop(key, None)
-        if self.limits.used.pop(key, None) is not None and self.limits.any:
+        self.stop.discard(key)
+        if self.limits.give_back(key) and self.limits.any:
             self._woken.set()
 
     def wake(self) -> None:
@@ -141,7 +168,7 @@ class Handing:
         for attempt in sorted(self.waiting.values(), key=lambda each: -each.priority):
             if self.limits.any and not self.limits.fits(attempt.resources):
                 break  # what is behind it must not overtake it for ever
-            self.limits.used[attempt.key] = attempt.resources
+            self.limits.take(attempt.key, attempt.resources)
             taken.append(self.waiting.pop(attempt.key))
         return taken
 
@@ -164,7 +191,7 @@ class Handing:
 
     async def _hand_over(self, portion: Portion) -> None:
         try:
-            attempts = [each for each in portion.attempts if each.key in self.limits.used]  # else cancelled meanwhile
+            attempts = [each for each in portion.attempts if each.key in self.limits]  # else cancelled meanwhile
             if attempts:
                 await self._submit(attempts, portion.order)
         finally:
@@ -252,7 +279,7 @@ class Handing:
                 continue
             except Trouble:
                 return await self._found(submission)
-        await self._give_up(submission)
+        await self.revoke(submission)  # all of it was cancelled before it was taken
         return ""
 
     async def _found(self, submission: Submission) -> str:
@@ -266,6 +293,7 @@ class Handing:
                 break
             await asyncio.sleep(1.0)
         await self._give_up(submission)
+        self._engine.stray(submission)
         return ""
 
     async def _give_up(self, submission: Submission) -> None:
@@ -274,7 +302,7 @@ class Handing:
         for task in await self.revoke(submission):
             attempt = attempts[task.key]
             assert attempt is not None
-            self.limits.used.pop(task.key, None)
+            self.limits.give_back(task.key)
             self.add([attempt])
 
     async def revoke(self, submission: Submission) -> list[Task]:
@@ -287,8 +315,7 @@ class Handing:
                 continue
             if task.wanted:
                 left.append(task)
-            task.wanted, task.gone, task.acked = False, True, True
-        self._engine.stray(submission)
+            self._board.given_up(task)
         return left
 
     def _refused(self, submission: Submission, why: str) -> None:

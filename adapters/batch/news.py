@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from orch.adapters.batch.board import Board
@@ -72,9 +72,11 @@ class Account(NamedTuple):
 class News:
     """Of one run."""
 
-    def __init__(self, spool: Spool, board: Board) -> None:
+    def __init__(self, spool: Spool, board: Board, say: Callable[[str], None]) -> None:
         self._spool = spool
         self._board = board
+        self._say = say
+        self._trouble = ""
         self._known: set[str] = set()
         self._rhythm = Rhythm(LEAST, MOST)
         self._refreshed = 0.0
@@ -96,13 +98,24 @@ class News:
         """Listen, for ever."""
         while True:
             self._woken.clear()
-            changed = await self.look()
-            await self.clear()
+            changed = False
+            try:
+                changed = await self.look()
+                await self.clear()
+                self._trouble = ""
+            except OSError as error:  # of a file server, mostly: that may pass, and the log says so if it does not
+                self._say_trouble(error)
             wait = self._rhythm.look(changed=changed)
             idle = not (self._board.active or self._board.submissions)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if idle else wait):
                     await self._woken.wait()
+
+    def _say_trouble(self, error: OSError) -> None:
+        text = error.strerror or str(error)
+        if text != self._trouble:
+            self._trouble = text
+            self._say(f"{self._spool.root} cannot be read: {text}; orch goes on trying")
 
     async def look(self) -> bool:
         """Take in what is new; was there anything?"""
@@ -203,7 +216,7 @@ class News:
         self._cleared = now
         old = [name for at, name in self._told if now - at >= NOTES_KEPT]
         self._told = [(at, name) for at, name in self._told if now - at < NOTES_KEPT]
-        over = [each for each in self._board.submissions.values() if _is_over(each, last=last)]
+        over = {each for each in self._board.submissions.values() if _is_over(each, last=last)}
         tickets = [
             task.ticket
             for each in self._board.submissions.values()

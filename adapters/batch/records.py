@@ -67,7 +67,10 @@ class Task:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Submission:
-    """Tasks that were handed over together. `made`: seconds since 1970; `handed`: monotonic; `job` empty: not known."""
+    """Tasks that were handed over together. `made`: seconds since 1970; `handed`: monotonic; `job` empty: not known.
+
+    `left`: nobody looks after it here any more.
+    """
 
     name: str
     order: str
@@ -77,6 +80,7 @@ class Submission:
     tasks: list[Task] = dataclasses.field(default_factory=list)
     job: str = ""
     handed: float = 0.0
+    left: bool = False
 
     def task_id(self, task: Task) -> str:
         """What the batch system calls a task; empty: not known."""

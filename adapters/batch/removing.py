@@ -88,4 +88,6 @@ def _matters(task: Task) -> bool:
     """Is there anything to end, as far as is known?"""
     if task.cancel_at == NEVER or not task.cancels:
         return task.cancel_at != NEVER
+    if task.submission.left:
+        return False
     return not task.gone and not task.absent and (task.seen is None or task.seen.stage in THERE)

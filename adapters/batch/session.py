@@ -25,7 +25,7 @@ from orch.bus.files import REAL
 from orch.bus.hands import hands
 from orch.bus.segment import epochs
 from orch.environment import packed
-from orch.errors import Fenced
+from orch.errors import AdapterError, Fenced
 from orch.store import layout
 from orch.worker.spool import Spool
 
@@ -50,12 +50,13 @@ class BatchSession:
             lag=engine.dialect.lag,
             missing_after=engine.choices.missing_after,
         )
-        self._news = News(self._spool, self._board)
+        self._news = News(self._spool, self._board, self._say)
         self._handing = Handing(
             info, engine, self._spool, self._board, self, tell=self._tell, fenced=lambda: check_epoch(info)
         )
         self._adopting = Adopting(engine, self._spool, self._board, self._handing, self, self._tell)
         self._updates: list[Update] = []
+        self._changed = False
         self._arrived = asyncio.Event()
         self._asked = False
         self._found = asyncio.Event()
@@ -145,6 +146,7 @@ class BatchSession:
         limits = self._handing.limits
         limits.cores, limits.memory, limits.disk = cores, memory, disk
         self._handing.wake()
+        self._changed = True
         self._arrived.set()
 
     async def acknowledge(self, keys: Sequence[str]) -> None:
@@ -176,8 +178,8 @@ class BatchSession:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            if self._updates:
-                batch, self._updates = self._updates, []
+            if self._updates or self._changed:
+                batch, self._updates, self._changed = self._updates, [], False
                 yield batch
             if self._trouble is not None:
                 raise self._trouble
@@ -246,6 +248,9 @@ class BatchSession:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._leave()
+            for submission in self._board.submissions.values():
+                submission.left = True
+                self._engine.watch.remove(submission)
 
     async def _leave(self) -> None:
         """Where nothing is wanted any more, nothing stays. What is to be removed is said first."""
@@ -255,8 +260,6 @@ class BatchSession:
         await self._news.clear(last=True)
         with contextlib.suppress(OSError):
             await hands().run(self._spool.leave)
-        for submission in self._board.submissions.values():
-            self._engine.watch.remove(submission)
 
     # What the engine says (`orch.adapters.batch.records.Owner`) -------------------------------------------------
 
@@ -334,6 +337,8 @@ class BatchSession:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
+        if isinstance(error, OSError):
+            error = AdapterError(f"what workers are to do cannot be written below {self._spool.root}: {error}")
         self._trouble = self._trouble or error
         self._arrived.set()
 

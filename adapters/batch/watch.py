@@ -17,9 +17,12 @@ from orch.adapters.batch.dialect import Dialect, Seen, Trouble
 from orch.adapters.batch.pace import Rhythm
 from orch.adapters.batch.records import Submission, Task
 
-LEAST = 4.0
+LEAST = 8.0
 MOST = 60.0
-"""Seconds between looks, while things change and while they do not."""
+"""Seconds between looks, while things change and while they do not: files tell of most changes."""
+
+SOON = 4.0
+"""Seconds until the first look, and between looks while somebody waits for an answer."""
 
 VISIBLE = 2.0
 """Seconds for which what was just handed over need not be in an answer, whatever the dialect says."""
@@ -52,7 +55,7 @@ class Watch:
         """Ask about this one from now on: what it is called is known."""
         if not self._watched:
             self._rhythm.hurry()
-            self._next = time.monotonic() + self._rhythm.interval
+            self._next = time.monotonic() + min(SOON, self._rhythm.interval)
         self._watched[submission.order] = submission
         self._woken.set()
 
@@ -64,7 +67,7 @@ class Watch:
         """Somebody waits for what the next look says."""
         if not self._fixed:
             self._rhythm.hurry()
-            self._next = min(self._next, max(time.monotonic(), self._last + LEAST))
+            self._next = min(self._next, max(time.monotonic(), self._last + min(SOON, LEAST)))
             self._woken.set()
 
     async def run(self) -> None:
