@@ -15,21 +15,43 @@ from orch.errors import AdapterError
 from orch.testing.cluster import launch
 from orch.testing.cluster.client import Client, Row
 
+BIN = "bin"
 PATIENCE = 30.0
 """Seconds in which what is waited for has to happen."""
 
 
-class Cluster:
-    """`slots`: cores of each of the `nodes`. `settings`: as `set`. It is there once `start` returns.
+def install(directory: str, commands: Mapping[str, str]) -> str:
+    """Make programs of a face, by name: "module:function" of each. The folder, for PATH."""
+    folder = os.path.join(directory, BIN)
+    os.makedirs(folder, exist_ok=True)
+    for name, target in commands.items():
+        words = [sys.executable, "-I", "-S", os.path.abspath(launch.__file__), directory, target]
+        path = os.path.join(folder, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        os.chmod(path, 0o700)
+    return folder
 
-    What it runs ends with it, and it ends with this process, however that ends. Everything but `start` and `close`
-    takes no longer than a question to a socket.
+
+class Cluster:
+    """`slots`: cores of each of the `nodes`. `settings`: as `set`. `temporary`: the directory goes, too, at the end.
+
+    It is there once `start` returns. What it runs ends with it, and it ends with this process, however that ends.
+    Everything but `start` and `close` takes no longer than a question to a socket.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, slots: int = 4, nodes: int = 1, **settings: Any) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        slots: int = 4,
+        nodes: int = 1,
+        temporary: bool = False,
+        **settings: Any,
+    ) -> None:
         self.directory = os.path.abspath(directory)
-        self.bin = os.path.join(self.directory, "bin")
-        self._size = ["--slots", str(slots), "--nodes", str(nodes)]
+        self.bin = os.path.join(self.directory, BIN)
+        self._size = ["--slots", str(slots), "--nodes", str(nodes), *(["--temporary"] if temporary else [])]
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._client = Client(self.directory, control=True)
@@ -43,7 +65,6 @@ class Cluster:
 
     def start(self) -> None:
         """Start its process, and wait until it listens. Raises `AdapterError`."""
-        os.makedirs(self.bin, exist_ok=True)
         argv = [sys.executable, "-P", "-m", "orch.testing.cluster", self.directory, *self._size]
         self._process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/"
@@ -67,14 +88,8 @@ class Cluster:
         return self._process.pid
 
     def install(self, commands: Mapping[str, str]) -> str:
-        """Make programs of a face, by name: "module:function" of each. The folder, for PATH."""
-        for name, target in commands.items():
-            words = [sys.executable, "-I", "-S", os.path.abspath(launch.__file__), self.directory, target]
-            path = os.path.join(self.bin, name)
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
-            os.chmod(path, 0o700)
-        return self.bin
+        """Make programs of a face, as `install` does. Those of `faces.fake` are there already."""
+        return install(self.directory, commands)
 
     # What goes wrong ----------------------------------------------------------------------------------------------
 

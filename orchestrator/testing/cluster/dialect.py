@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,8 +23,8 @@ from orch.adapters.batch.dialect import Answer, Command, End, Order, Reason, Ref
 from orch.adapters.batch.engine import Engine
 from orch.adapters.contract import Adapter, RunInfo
 from orch.errors import UserError
-from orch.testing.cluster.control import Cluster
-from orch.testing.cluster.faces.fake import COMMANDS, REFUSED, UNKNOWN
+from orch.testing.cluster.control import BIN, Cluster
+from orch.testing.cluster.faces.fake import REFUSED, UNKNOWN
 
 SETTING = "fake-cluster"
 
@@ -62,6 +61,8 @@ class FakeDialect:
 
     def __init__(self, options: Mapping[str, str], environment: Mapping[str, str]) -> None:
         self._directory = options.get(SETTING, "")
+        if self._directory:
+            self._directory = os.path.abspath(os.path.expanduser(self._directory))
 
     def check(self) -> None:
         """There has to be a directory."""
@@ -69,7 +70,7 @@ class FakeDialect:
             raise UserError(f"{SETTING}: the directory of a cluster is missing")
 
     def _call(self, name: str, *words: str) -> Command:
-        return Command([os.path.join(self._directory, "bin", f"fake-{name}"), *words])
+        return Command([os.path.join(self._directory, BIN, f"fake-{name}"), *words])
 
     def submit(self, order: Order) -> Command:
         """There are no accelerators."""
@@ -210,13 +211,13 @@ class FakeAdapter(BatchAdapter):
         if self._own is not None:
             own, self._own = self._own, None
             await asyncio.to_thread(own.close)
-            shutil.rmtree(own.directory, ignore_errors=True)
 
 
 def _start(work_dir: str) -> Cluster:
-    cluster = Cluster(tempfile.mkdtemp(prefix="orch-cluster-", dir=work_dir or None), slots=os.cpu_count() or 1)
+    cluster = Cluster(
+        tempfile.mkdtemp(prefix="orch-cluster-", dir=work_dir or None), slots=os.cpu_count() or 1, temporary=True
+    )
     cluster.start()
-    cluster.install(COMMANDS)
     return cluster
 
 

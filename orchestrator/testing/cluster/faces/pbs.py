@@ -33,6 +33,9 @@ SERVER = "head.cluster"
 UNKNOWN, FINISHED, REFUSED, CONNECTION = 153, 35, 188, 111
 """Exit codes: the number of the error modulo 256 (pbs_error.h): 15001, 15139, 15036; ECONNREFUSED."""
 
+KILL_DELAY = 10.0
+"""Seconds between SIGTERM and SIGKILL (pbs_queue_attributes(7B), kill_delay)."""
+
 STATES = {"queued": "Q", "held": "H", "running": "R", "ending": "E"}
 WAITS = {
     "Resources": "Not Running: Insufficient amount of resource: ncpus",
@@ -109,6 +112,7 @@ def submit(cluster: Client, options: dict[str, str], rest: list[str], *, size: i
             priority=int(options.get("-p", "0")),
             hold="-h" in options,
             queue=options.get("-q", "workq"),
+            grace=KILL_DELAY,
             **more,
         )
     except Rejected as error:
