@@ -121,10 +121,10 @@ class HTCondorDialect:
         if not answer.code and (match := re.search(r"^(\d+)\.\d+ - \d+\.\d+", answer.out, re.MULTILINE)):
             return match[1]
         if UNREACHABLE.search(answer.said) or FULL.search(answer.said):
-            raise NotTaken(f"condor_submit: {answer.said}")
+            raise NotTaken(answer.said)
         if answer.code and _final(answer.said):
             raise Refused(answer.said)
-        raise Trouble(f"condor_submit: {answer.said}")
+        raise Trouble(answer.said)
 
     def task(self, job: str, index: int, size: int) -> str:
         """`12.0`: HTCondor counts from 0."""
@@ -185,7 +185,7 @@ class HTCondorDialect:
         """Each task has a line: it is marked for removal, was so before, or is not there."""
         for line in (answer.out + "\n" + answer.err).splitlines():
             if line.strip() and not re.search(r"marked for removal|not found|Couldn.t find/remove all", line):
-                raise Trouble(f"condor_rm: {line.strip()}")
+                raise Trouble(line.strip())
 
     # What there is --------------------------------------------------------------------------------------------
 

@@ -85,14 +85,14 @@ def ads(answer: Answer) -> list[dict[str, Any]]:
     if "history file" in answer.err.lower() and not answer.out.strip():
         return []  # nothing has left the queue since the pool was made
     if answer.code or UNSURE.search(answer.err) or "Error:" in answer.err:
-        raise Trouble(f"{answer.command.argv[0]}: {answer.said}")
+        raise Trouble(answer.said)
     try:
         ads: list[dict[str, Any]] = json.loads(answer.out or "[]", strict=False)
         if all(isinstance(ad, dict) for ad in ads):
             return ads
     except (ValueError, TypeError):
         pass
-    raise Trouble(f"{answer.command.argv[0]}: {answer.said}")
+    raise Trouble(answer.said)
 
 
 def key(ad: dict[str, Any]) -> str:

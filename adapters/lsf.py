@@ -144,7 +144,7 @@ class LsfDialect:
             if NOT_ASKED.search(answer.said) or FULL.search(answer.said):
                 raise NotTaken(answer.said)
             raise Trouble(answer.said) if lsf_answers.PASSING.search(answer.said) else Refused(answer.said)
-        raise Trouble(f"bsub: {answer.said}")
+        raise Trouble(answer.said)
 
     def task(self, job: str, index: int, size: int) -> str:
         """`123`, or `123[4]` in an array."""
@@ -186,7 +186,7 @@ class LsfDialect:
         for answer in answers:
             stories = dict(lsf_answers.stories(answer.out))
             if not stories and not lsf_answers.ABSENT.search(answer.out + answer.err):
-                raise Trouble(f"bhist: {answer.said}")
+                raise Trouble(answer.said)
             found |= {task: seen for task, story in stories.items() if (seen := lsf_answers.told(story)) is not None}
         return found
 
@@ -215,7 +215,7 @@ class LsfDialect:
         """Each task has a line: it is being terminated, has finished already, or is not there."""
         for line in (answer.out + "\n" + answer.err).splitlines():
             if line.strip() and not lsf_answers.ABSENT.search(line) and "being terminated" not in line:
-                raise Trouble(f"bkill: {line.strip()}")
+                raise Trouble(line.strip())
 
     # What there is --------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class LsfDialect:
                 if row.get("server") == "Yes" and (match := re.fullmatch(r"([\d.]+)([KMGT])", row["maxmem"])):
                     memory.append(int(float(match[1]) * UNITS[f"{match[2]}B"]))
         if not slots:
-            raise Trouble(f"bhosts: {answers[0].said if answers else 'no answer'}")
+            raise Trouble(answers[0].said if answers else "no answer")
         if 0 in slots.values():  # a host without a limit
             return Room(node_memory=max(memory, default=0))
         return Room(sum(slots.values()), max(slots.values()), max(memory, default=0))

@@ -91,12 +91,12 @@ def from_json(answer: Answer) -> list[dict[str, str]]:
         records: list[dict[str, Any]] = json.loads(text, strict=False)["RECORDS"]
         lower = [{key.lower(): str(value) for key, value in record.items()} for record in records]
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise Trouble(f"bjobs: {answer.said}") from error
+        raise Trouble(answer.said) from error
     good = [record for record in lower if "error" not in record]
     if answer.code and not good and PASSING.search(answer.err):
-        raise Trouble(f"bjobs: {answer.said}")
+        raise Trouble(answer.said)
     if not all("jobid" in record and "stat" in record for record in good):
-        raise Trouble(f"bjobs: {answer.said}")
+        raise Trouble(answer.said)
     return good
 
 
@@ -104,7 +104,7 @@ def from_table(answer: Answer) -> list[dict[str, str]]:
     """The same, as a table."""
     lines = [line for line in answer.out.splitlines() if line.count("^") >= len(FIELDS) - 2]
     if not lines and not ABSENT.search(answer.err + answer.out):
-        raise Trouble(f"bjobs: {answer.said}")
+        raise Trouble(answer.said)
     rows = [[word.strip() for word in line.split("^")] for line in lines]
     return [{name: "" if word == "-" else word for name, word in zip(FIELDS, row, strict=False)} for row in rows]
 

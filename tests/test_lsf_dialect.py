@@ -304,9 +304,9 @@ def test_lines_that_ask_to_wait_stand_before_an_answer() -> None:
 )
 def test_what_makes_no_sense_is_trouble(nonsense: Answer) -> None:
     dialect = lsf()
-    with pytest.raises(Trouble, match="bjobs"):
+    with pytest.raises(Trouble):
         dialect.seen([nonsense])
-    with pytest.raises(Trouble, match="bjobs"):
+    with pytest.raises(Trouble):
         dialect.found(["o-1"], [nonsense])
 
 
@@ -391,9 +391,9 @@ def test_the_stories_of_what_it_shows_no_more() -> None:
 
 def test_nothing_is_remembered() -> None:
     assert lsf().recalled([answer(err="No matching job found\n", code=255)]) == {}
-    with pytest.raises(Trouble, match="bhist"):
+    with pytest.raises(Trouble):
         lsf().recalled([answer(err="lsb.events: cannot open", code=255)])
-    with pytest.raises(Trouble, match="bhist"):
+    with pytest.raises(Trouble):
         lsf().recalled([answer()])
 
 
@@ -409,7 +409,7 @@ def test_ending() -> None:
         )
     )
     for line in ("Job <1>: Failed in an LSF library call: LIM is down; try later", "Job <1>: User permission denied"):
-        with pytest.raises(Trouble, match="bkill"):
+        with pytest.raises(Trouble):
             lsf().cancelled(answer("Job <2> is being terminated\n", line, 255))
 
 
@@ -427,7 +427,7 @@ def test_what_there_is() -> None:
     assert lsf().room([hosts, memory]) == Room(72.0, 64.0, int(31.3 * 1024**3))
     unlimited = answer("HOST_NAME STATUS JL/U MAX NJOBS\nn1 ok - - 0\n", argv=["bhosts", "-w"])
     assert lsf().room([unlimited]) == Room()
-    with pytest.raises(Trouble, match="bhosts"):
+    with pytest.raises(Trouble):
         lsf().room([answer(err="LSF is down", code=255, argv=["bhosts", "-w"])])
 
 
