@@ -92,6 +92,10 @@ class LocalSession:
         self._stopped.update(keys)
         self._send(protocol.StopServices(list(keys)))
 
+    async def withdraw(self, keys: Sequence[str], ask: int) -> None:
+        """Have attempts forgotten that wait for their turn: each is said to be `Unknown`, with `ask`, then."""
+        self._send(protocol.Withdraw(list(keys), ask))
+
     async def limit(self, cores: float, memory: int, disk: int) -> None:
         """Change what the run may use at once; the next agent hears of it in the hello."""
         self._info = msgspec.structs.replace(self._info, cores=cores, memory=memory, disk=disk)

@@ -83,8 +83,9 @@ async def test_attempts_run_where_there_is_room(site: Site, tmp_path: Path) -> N
     view = await site.open()
     held = [Signal(tmp_path / f"held{number}") for number in range(3)]
     attempts = [waiting(view, each, str(number)) for number, each in enumerate(held)]
+    more = [view.shell("echo more") for _ in range(2)]  # one of them waits on each host
     last = view.shell("echo last")
-    await view.submit(*attempts, last)
+    await view.submit(*attempts, *more, last)
     for each in attempts:
         await view.started(each)
     assert sorted(host_of(view, each) for each in attempts) == ["h1", "h1", "h2"]
@@ -95,6 +96,30 @@ async def test_attempts_run_where_there_is_room(site: Site, tmp_path: Path) -> N
     for pipe in held[1:]:
         release(pipe)
     for each in attempts[1:]:
+        assert (await view.outcome(each)).reason is Reason.FINISHED
+
+
+async def test_what_waits_on_a_host_runs_elsewhere_once_there_is_room(site: Site, tmp_path: Path) -> None:
+    view = await site.open()
+    held = [Signal(tmp_path / f"held{number}") for number in range(3)]
+    large, small = waiting(view, held[0], cores=2), waiting(view, held[1])
+    await view.submit(large, small)
+    await view.started(large)
+    await view.started(small)
+    queued = [waiting(view, held[2]), waiting(view, held[2])]
+    await view.submit(*queued)
+    for each in queued:
+        assert isinstance(await view.standing(each), Queued)
+    places = {host_of(view, each): each for each in queued}
+    assert sorted(places) == ["h1", "h2"]
+    release(held[1])
+    await view.started(places["h2"])
+    release(held[2])
+    started = await view.started(places["h1"])
+    assert started.id == "h2"
+    release(held[2])
+    release(held[0])
+    for each in (large, *queued):
         assert (await view.outcome(each)).reason is Reason.FINISHED
 
 
@@ -259,12 +284,13 @@ async def test_a_later_leader_fences_the_earlier_on_each_host(site: Site) -> Non
 async def test_attempts_in_the_line_are_cancelled_at_once(site: Site, tmp_path: Path) -> None:
     view = await site.open()
     held = Signal(tmp_path / "held")
-    big = [waiting(view, held, cores=2), waiting(view, held, cores=2)]
+    big = [waiting(view, held, cores=2) for _ in range(3)]  # one runs, one waits on the host
     await view.submit(*big)
     await view.started(big[0])
-    await view.session.cancel([big[1].key, big[0].key])
-    assert (await view.outcome(big[1])).reason is Reason.KILLED
-    assert (await view.outcome(big[0])).reason is Reason.KILLED
+    assert "waits for a host with room" in await view.session.describe(big[2].key)
+    await view.session.cancel([each.key for each in reversed(big)])
+    for each in big:
+        assert (await view.outcome(each)).reason is Reason.KILLED
 
 
 async def test_one_that_is_cancelled_on_a_cut_host_ends_when_it_is_back(site: Site, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from orch.adapters.contract import RunInfo, Session
@@ -15,6 +16,16 @@ class Refusal(AdapterError):
     """The host will not do it, however often it is asked: an unknown key, no Python there …"""
 
 
+class HostSession(Session, Protocol):
+    """A session with the agent of one host."""
+
+    async def withdraw(self, keys: Sequence[str], ask: int) -> None:
+        """Have attempts forgotten that wait for their turn there: each is `Unknown` then, with `ask`.
+
+        Of those that have begun, nothing is said.
+        """
+
+
 class Host(Protocol):
     """A host with an agent, or that can be given one.
 
@@ -24,7 +35,7 @@ class Host(Protocol):
     name: str
     remarks: list[str]
 
-    async def connect(self, info: RunInfo) -> Session:
+    async def connect(self, info: RunInfo) -> HostSession:
         """A session with the agent there, which is started if there is none.
 
         Its `updates` raise `AdapterError` when the connection is cut; then another is asked for. Raises `Fenced`,

@@ -7,15 +7,18 @@ import dataclasses
 import enum
 from collections import deque
 
-from orch.adapters.agents.host import Host
+from orch.adapters.agents.host import Host, HostSession
 from orch.adapters.agents.rooms import Room
-from orch.adapters.contract import Capacity, Session
+from orch.adapters.contract import Capacity
 from orch.adapters.local import AHEAD
 from orch.attempt import Attempt
 from orch.bus.events import Resources
 
 _SHARE = 4
 """Of what ended in the last second, this part is handed over ahead."""
+
+_LEAST = 1
+"""Attempts that are handed over ahead in any case."""
 
 
 class Standing(enum.Enum):
@@ -34,6 +37,7 @@ class Held:
 
     `attempt`: None where an earlier leader has handed it over; then nobody knows what it asks for, and a core is taken
     `handed`  the host was told of it; `seen`: it has said that it has it; `over`: its end was told
+    `began`   it runs there; `moving`: number of the question that asks for it back, to have it run elsewhere
     `find`    number of the question that asked the host about it; `ask`: of the leader's that is not answered yet
     """
 
@@ -43,11 +47,18 @@ class Held:
     member: Member | None = None
     handed: bool = False
     seen: bool = False
+    began: bool = False
     over: bool = False
     cancelled: bool = False
     stopped: bool = False
+    moving: int = 0
     find: int = 0
     ask: int = 0
+
+    @property
+    def idles(self) -> bool:
+        """Does it wait on its host, and could it wait elsewhere?"""
+        return self.seen and self.attempt is not None and not (self.began or self.over or self.moving or self.cancelled)
 
     @property
     def wanted(self) -> Resources:
@@ -69,7 +80,7 @@ class Member:
 
     host: Host
     standing: Standing = Standing.NEW
-    session: Session | None = None
+    session: HostSession | None = None
     capacity: Capacity | None = None
     trouble: str = ""
     since: float = 0.0
@@ -114,4 +125,4 @@ class Member:
             if not held.over:
                 cores += held.wanted.cores
                 beyond += cores > self.capacity.cores
-        return min(AHEAD, len(self._ends) // _SHARE) - beyond
+        return max(_LEAST, min(AHEAD, len(self._ends) // _SHARE)) - beyond

@@ -2,8 +2,9 @@
 
 An attempt goes where it fits now, to the host that has most left. What is to be done next waits on the host already, so
 that no slot idles while the leader is told of an end and answers: as many attempts as end there in a quarter of a
-second. Where jobs are long that is none, and each waits in one place for all hosts. The first in the line that fits
-nowhere holds a host: nothing that comes after it goes there, so that it gets its room some time.
+second, and one at least. The rest waits in one line for all hosts. The first in it that fits nowhere holds a host:
+nothing that comes after it goes there, so that it gets its room some time. Once there is no line, and one host has room
+for what waits on another, that is taken back.
 """
 
 from __future__ import annotations
@@ -33,6 +34,19 @@ class Room:
         self.memory += wanted.memory
         self.disk += wanted.disk
         self.accelerators += wanted.accelerators
+
+    def give_back(self, wanted: Resources) -> None:
+        """It is not there any more."""
+        self.cores -= wanted.cores
+        self.memory -= wanted.memory
+        self.disk -= wanted.disk
+        for each in wanted.accelerators:
+            self.accelerators.remove(each)
+
+    @property
+    def over(self) -> bool:
+        """Is there more than fits at once?"""
+        return not self.has(Resources(cores=0)) or bool(devices.lacking(self.total.accelerators, self.accelerators))
 
     def has(self, wanted: Resources) -> bool:
         """Does it fit beside what is there?"""
@@ -84,3 +98,18 @@ def _place(wanted: Resources, rooms: Sequence[Room], free: list[int]) -> int | N
     place = min(behind, key=lambda number: rooms[number].load)
     rooms[place].ahead -= 1
     return place
+
+
+def level(idle: Sequence[Sequence[Resources]], rooms: Sequence[Room]) -> list[tuple[int, int]]:
+    """Of what waits on each host (`idle`), what another has room for: the place, and the position there."""
+    found: list[tuple[int, int]] = []
+    for place, each in enumerate(idle):
+        for position, wanted in enumerate(each):
+            if not rooms[place].over:
+                break
+            other = next((number for number, room in enumerate(rooms) if number != place and room.has(wanted)), None)
+            if other is not None:
+                rooms[other].use(wanted)
+                rooms[place].give_back(wanted)
+                found.append((place, position))
+    return found

@@ -17,10 +17,10 @@ from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 
 import msgspec
 
-from orch.adapters.agents.host import LOST_AFTER, Host, Refusal
+from orch.adapters.agents.host import LOST_AFTER, Host, HostSession, Refusal
 from orch.adapters.agents.member import Held, Member, Standing
 from orch.adapters.agents.places import Places
-from orch.adapters.agents.rooms import Room, choose
+from orch.adapters.agents.rooms import Room, choose, level
 from orch.adapters.contract import (
     Capacity,
     Finished,
@@ -28,7 +28,6 @@ from orch.adapters.contract import (
     Queued,
     RunInfo,
     Said,
-    Session,
     Started,
     Unknown,
     Update,
@@ -81,7 +80,7 @@ class AgentsSession:
                 await tried
         except TimeoutError:
             pass
-        if self._trouble is not None:
+        if self._trouble is not None and not isinstance(self._trouble, AdapterError):
             raise self._trouble
         if not any(member.standing is Standing.UP for member in members):
             why = "\n".join(f"    {each.name}: {each.trouble or each.standing.value}" for each in members)
@@ -244,7 +243,7 @@ class AgentsSession:
 
     def _wait(self, held: Held) -> None:
         """Put it into the line, by its priority and its age."""
-        held.member, held.handed, held.find = None, False, 0
+        held.member, held.handed, held.seen, held.find, held.moving = None, False, False, 0, 0
         bisect.insort(self._waiting, held, key=lambda each: each.rank)
         self._wake.set()
 
@@ -336,6 +335,7 @@ class AgentsSession:
             self._wake.clear()
             chosen = self._choose()
             if not chosen:
+                await self._level()
                 continue
             await asyncio.to_thread(
                 self._places.write, {member.name: [held.key for held in group] for member, group in chosen.items()}
@@ -360,6 +360,24 @@ class AgentsSession:
         taken = {position for position, _ in pairs}
         self._waiting = [held for position, held in enumerate(self._waiting) if position not in taken]
         return chosen
+
+    async def _level(self) -> None:
+        """Where a host has nothing to do, and another more than it can do at once, take something back from that."""
+        members = [each for each in self._members.values() if each.session is not None]
+        if self._waiting or len(members) < 2:
+            return
+        now = self._loop.time()
+        idle = [[held for held in member.held.values() if held.idles] for member in members]
+        rooms = [member.room(now) for member in members]
+        for member, room in zip(members, rooms, strict=True):
+            if member.leaving:
+                room.total = _sum([])
+        for place, position in level([[held.wanted for held in each] for each in idle], rooms):
+            self._number += 1
+            held, session = idle[place][position], members[place].session
+            held.moving = self._number
+            if session is not None:
+                await session.withdraw([held.key], held.moving)
 
     def _limit(self, rooms: Sequence[Room]) -> Room | None:
         """What the run may use at once, where that is less than there is; then nothing is handed over ahead."""
@@ -414,7 +432,7 @@ class AgentsSession:
             pause = _SOON
             await self._stay(member, session)
 
-    async def _stay(self, member: Member, session: Session) -> None:
+    async def _stay(self, member: Member, session: HostSession) -> None:
         """Listen to a host until the connection is cut."""
         try:
             await self._joined(member, session)
@@ -426,7 +444,7 @@ class AgentsSession:
             member.session = None
             await session.close()
 
-    async def _joined(self, member: Member, session: Session) -> None:
+    async def _joined(self, member: Member, session: HostSession) -> None:
         if member.timer is not None:
             member.timer.cancel()
             member.timer, member.given_up = None, True
@@ -483,7 +501,7 @@ class AgentsSession:
                 self._wait(held)
         return len(lost)
 
-    def _heard(self, member: Member, session: Session, batch: list[Update]) -> None:
+    def _heard(self, member: Member, session: HostSession, batch: list[Update]) -> None:
         """What a host says."""
         if not batch:
             member.capacity = session.capacity()
@@ -500,7 +518,9 @@ class AgentsSession:
             return
         match update:
             case Unknown(_, ask):
-                if ask == held.find and ask:
+                if ask and ask == held.moving and not held.over:
+                    self._moved(member, held)
+                elif ask and ask == held.find:
                     self._never_heard(member, held)
                 return
             case Finished():
@@ -510,9 +530,18 @@ class AgentsSession:
             case Queued():
                 update = Queued(held.key, member.name)
             case Started():
+                held.began = True
                 update = msgspec.structs.replace(update, id=member.name)
         held.seen, held.ask = True, 0
         self._tell(update)
+
+    def _moved(self, member: Member, held: Held) -> None:
+        """A host has given it back."""
+        if held.cancelled:
+            self._end(held, Reason.KILLED, "ended on request")
+        else:
+            del member.held[held.key]
+            self._wait(held)
 
     def _never_heard(self, member: Member, held: Held) -> None:
         """A host does not know what it was given: the connection was cut before it heard of it, or it has forgotten."""
@@ -520,7 +549,7 @@ class AgentsSession:
             return
         if held.cancelled:
             self._end(held, Reason.KILLED, "ended on request")
-        elif held.seen:
+        elif held.seen and not held.moving:
             self._end(held, Reason.LOST, f"the agent on host {member.name} does not know it any more")
         elif held.attempt is not None:
             del member.held[held.key]

@@ -9,7 +9,7 @@ from orch.errors import UnknownAdapter
 def adapter() -> Adapter:
     """A new adapter. Raises `UnknownAdapter` where asyncssh is not installed."""
     try:
-        from orch.adapters.ssh.adapter import SshAdapter
+        from orch.adapters.ssh.pool import SshAdapter
     except ModuleNotFoundError as error:
         if error.name and error.name.partition(".")[0] in {"asyncssh", "cryptography"}:
             raise UnknownAdapter("the adapter ssh needs asyncssh. It comes with: pip install 'orch[ssh]'") from error

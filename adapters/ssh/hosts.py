@@ -9,7 +9,8 @@ import time
 
 import msgspec
 
-from orch.adapters.contract import RunInfo, Session
+from orch.adapters.agents.host import HostSession
+from orch.adapters.contract import RunInfo
 from orch.adapters.local import LocalSession
 from orch.adapters.ssh.line import Line
 from orch.adapters.ssh.mirror import MirrorSession, mirror_name
@@ -35,7 +36,7 @@ class SshHost:
         self._mirrors = mirrors  # whose mirror each is
         self.remarks: list[str] = []
 
-    async def connect(self, info: RunInfo) -> Session:
+    async def connect(self, info: RunInfo) -> HostSession:
         """A session with its agent. Raises `Fenced`, `Refusal`, `AdapterError`."""
         facts = await self._line.ready()
         shared = await self._sees(info, facts)

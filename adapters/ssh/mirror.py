@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 
 import asyncssh
 
-from orch.adapters.contract import Capacity, Finished, OfAttempt, RunInfo, Session, Update
+from orch.adapters.agents.host import HostSession
+from orch.adapters.contract import Capacity, Finished, OfAttempt, RunInfo, Update
 from orch.adapters.local import LinkCut
 from orch.adapters.ssh.files import Files
 from orch.adapters.ssh.line import Line
@@ -34,7 +35,7 @@ def mirror_name(store: str) -> str:
 class MirrorSession:
     """`inner` speaks with the agent; `there` is the run as that knows it."""
 
-    def __init__(self, inner: Session, line: Line, info: RunInfo, there: RunInfo) -> None:
+    def __init__(self, inner: HostSession, line: Line, info: RunInfo, there: RunInfo) -> None:
         self._inner = inner
         self._line = line
         self._files = Files(line, info.store, there.store)
@@ -65,6 +66,10 @@ class MirrorSession:
         """Have services stop by themselves."""
         await self._inner.stop_services([key for key in keys if key not in self._sending])
         self._stopped.update(key for key in keys if key in self._sending)
+
+    async def withdraw(self, keys: Sequence[str], ask: int) -> None:
+        """Have attempts forgotten that wait for their turn there."""
+        await self._inner.withdraw([key for key in keys if key not in self._sending], ask)
 
     async def limit(self, cores: float, memory: int, disk: int) -> None:
         """What the run may use there."""

@@ -140,11 +140,11 @@ class Agent:
             case protocol.Submit(attempts):
                 self._submit(run, attempts)
             case protocol.Cancel(keys):
-                for key in keys:
-                    self._cancel(run, key)
+                self._cancel(run, keys)
             case protocol.StopServices(keys):
-                for key in keys:
-                    self._stop_service(run, key)
+                self._stop_services(run, keys)
+            case protocol.Withdraw(keys, ask):
+                self._withdraw(run, keys, ask)
             case protocol.Limit():
                 self._limit(run, connection, message)
             case protocol.Acknowledge(keys):
@@ -248,22 +248,34 @@ class Agent:
         outcome = run.kept.get(attempt.after) if before is None else before.outcome
         return outcome is not None and not passes_on(outcome)
 
-    def _cancel(self, run: Run, key: str) -> None:
-        task = run.tasks.get(key)
-        if task is not None and task.live:
-            if task.phase is Phase.LINKED:
-                self._chains.remove(task)
-                self._admission.add(task)
-            self._execution.stop(task, Reason.KILLED, "ended on request")
-        elif task is None and key not in run.kept:
-            self._tell(run, Unknown(key))
+    def _cancel(self, run: Run, keys: list[str]) -> None:
+        for key in keys:
+            task = run.tasks.get(key)
+            if task is not None and task.live:
+                if task.phase is Phase.LINKED:
+                    self._chains.remove(task)
+                    self._admission.add(task)
+                self._execution.stop(task, Reason.KILLED, "ended on request")
+            elif task is None and key not in run.kept:
+                self._tell(run, Unknown(key))
 
-    def _stop_service(self, run: Run, key: str) -> None:
-        task = run.tasks.get(key)
-        if task is not None and task.live:
-            self._execution.dismiss(task)
-        elif task is None and key not in run.kept:
-            self._tell(run, Unknown(key))
+    def _withdraw(self, run: Run, keys: list[str], ask: int) -> None:
+        """Forget what has not begun, and has nothing chained to it; of all else, nothing is said."""
+        for key in keys:
+            task = run.tasks.get(key)
+            if task is None or task.phase is not Phase.QUEUED or task.kill is not None or self._chains.has(key):
+                continue
+            self._admission.remove(task)
+            self._forget_links(run, [task])
+            self._tell(run, Unknown(key, ask))
+
+    def _stop_services(self, run: Run, keys: list[str]) -> None:
+        for key in keys:
+            task = run.tasks.get(key)
+            if task is not None and task.live:
+                self._execution.dismiss(task)
+            elif task is None and key not in run.kept:
+                self._tell(run, Unknown(key))
 
     def _acknowledge(self, run: Run, keys: list[str]) -> None:
         done = [key for key in keys if key in run.kept or (key in run.tasks and not run.tasks[key].live)]

@@ -12,7 +12,7 @@ from orch.attempt import Attempt
 from orch.bus.events import Accelerator
 from orch.environment import packed, unpacked
 
-VERSION = 5
+VERSION = 6
 """Raised with every change that an older side would not understand."""
 
 
@@ -52,6 +52,13 @@ class StopServices(msgspec.Struct, frozen=True, tag="stop-services"):
     """Tell these services to stop by themselves."""
 
     keys: list[str]
+
+
+class Withdraw(msgspec.Struct, frozen=True, tag="withdraw"):
+    """Forget those of these that wait for their turn: they are to run elsewhere. Each is answered by an `Unknown`."""
+
+    keys: list[str]
+    ask: int
 
 
 class Limit(msgspec.Struct, frozen=True, tag="limit"):
@@ -142,7 +149,7 @@ class Answer(msgspec.Struct, frozen=True, tag="answer"):
     known: bool = False
 
 
-FromLeader = Hello | Submit | Cancel | StopServices | Limit | Acknowledge | Find | Ask | StandStill | Bye
+FromLeader = Hello | Submit | Cancel | StopServices | Withdraw | Limit | Acknowledge | Find | Ask | StandStill | Bye
 FromAgent = Welcome | Refused | Updates | GiveWay | Answer
 
 _encoder = msgspec.msgpack.Encoder()

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from orch.adapters.agents.session import AgentsSession
-from orch.adapters.contract import RunInfo, Session
+from orch.adapters.contract import RunInfo
 from orch.adapters.local import Link, LocalSession, dial
 from orch.errors import AdapterError
 from support.agents import Lab
@@ -26,7 +26,7 @@ class ToyHost:
         self.refusal: AdapterError | None = None
         self.sessions: list[LocalSession] = []
 
-    async def connect(self, info: RunInfo) -> Session:
+    async def connect(self, info: RunInfo) -> LocalSession:
         if self.refusal is not None:
             raise self.refusal
         here = msgspec.structs.replace(
