@@ -35,7 +35,7 @@ class Board:
 
     `hurry` is called when the batch system's account is waited for, `say` with what the user should know, `added` when
     there is more to hear news of.
-    `lag` as of the dialect, `missing_after`: seconds.
+    `lag` as of the dialect, `missing_after`: seconds. `now`: monotonic ones.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Board:
         added: Callable[[], None],
         lag: float,
         missing_after: float,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.submissions: dict[str, Submission] = {}
         self.tasks: dict[str, Task] = {}
@@ -60,6 +61,7 @@ class Board:
         self._explained_within = EXPLAINED_WITHIN + lag
         self._lag = lag
         self._missing_after = missing_after
+        self._now = now
         self._ending: set[Task] = set()
         self._warned: set[str] = set()
 
@@ -201,7 +203,7 @@ class Board:
     def _wait_for(self, task: Task) -> None:
         """Something about its end is to come still: an outcome, or what the batch system says."""
         if task.over_at == NEVER:
-            task.over_at = time.monotonic()
+            task.over_at = self._now()
         self._ending.add(task)
 
     def _warn(self, task: Task, seen: Seen) -> None:
@@ -216,7 +218,7 @@ class Board:
 
     def missed(self, task: Task, *, surely: bool) -> bool:
         """It knows nothing of a task. Is that new?"""
-        now = time.monotonic()
+        now = self._now()
         task.absent += 1
         task.absent_since = min(task.absent_since, now)
         long = now - task.absent_since
@@ -236,7 +238,7 @@ class Board:
 
     def due(self) -> list[Task]:
         """Those whose end is to be concluded from what is there now."""
-        now = time.monotonic()
+        now = self._now()
         return [task for task in self._ending if self._is_due(task, now - task.over_at)]
 
     def _is_due(self, task: Task, long: float) -> bool:
