@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from orch.adapters.batch import board
 from orch.adapters.contract import Adapter
 from orch.adapters.registry import make_adapter
 from orch.testing.adapter import Rig
@@ -19,8 +20,12 @@ from orch.testing.cluster.control import Cluster
 
 @contextlib.contextmanager
 def faced(directory: Path, commands: Mapping[str, str], **settings: Any) -> Iterator[Cluster]:
-    """A cluster with a face, for all tests of a module: its commands stand first on PATH meanwhile."""
+    """A cluster with a face, for all tests of a module: its commands stand first on PATH meanwhile.
+
+    Files are not as late here as on file servers, so what ended without an outcome is not waited for as long.
+    """
     with Cluster(directory, slots=4, nodes=2, **settings) as cluster, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(board, "PATIENCE", 1.0)
         patch.setenv("PATH", cluster.install(commands), prepend=os.pathsep)
         yield cluster
 
