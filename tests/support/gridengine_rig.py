@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from orch.adapters.contract import Adapter
 from orch.adapters.registry import make_adapter
+from orch.attempt import Reason
 from orch.testing.adapter import Rig
 from support.real import System, until
 
@@ -136,6 +137,7 @@ class GridEngineRig(Rig):
 
     patience = 60.0
     many = 100
+    accept: ClassVar[dict[str, set[Reason]]] = {"cancelled outside": {Reason.MISSING}}  # no record of one that waits
     cannot: ClassVar[dict[str, str]] = {"preempt": "Grid Engine suspends what has to give way, and never ends it"}
 
     def __init__(self, root: Path, system: GridEngine) -> None:
