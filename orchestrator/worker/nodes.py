@@ -69,7 +69,11 @@ class Node:
         _drop(directory)
 
     def leave(self) -> None:
-        """Remove what is here, and what killed workers of this run have left here."""
+        """Remove what is here, and what killed workers of this run have left here, as far as that can be."""
+        with contextlib.suppress(OSError):  # the next one will try, too
+            self._clear_up()
+
+    def _clear_up(self) -> None:
         _drop(self.directories.deferred, self._all_deferred, os.path.dirname(self._all_deferred))
         remove_stubborn(self.directories.runtime)
         os.close(self._lock)
