@@ -187,6 +187,7 @@ def test_what_is_asked_for_while_a_reason_is_waited_for_has_ended() -> None:
     desk = Desk()
     desk.board.ended(desk.task, outcome(Reason.KILLED))
     desk.board.ask(desk.task)
+    desk.board.ask(desk.task)
     assert [each.reason for each in desk.ends] == [Reason.KILLED]
 
 

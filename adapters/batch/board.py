@@ -142,7 +142,7 @@ class Board:
     def ask(self, task: Task) -> None:
         """The leader wants its end."""
         task.asked = True
-        if task.killed is not None:  # it has come already
+        if task.wanted and task.killed is not None:  # it has come already
             task.gone = True
             self.finish(task, task.killed)
 
