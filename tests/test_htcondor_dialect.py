@@ -304,7 +304,7 @@ def test_it_has_ended() -> None:
         [
             ads(
                 done,
-                {**done, "ProcId": 1, "ExitCode": 3},
+                {**done, "ProcId": 1, "ExitCode": 3, "NumJobStarts": 2},
                 {**done, "ProcId": 2, "ExitBySignal": True, "ExitSignal": 9},
                 {**done, "ProcId": 3, "NumJobStarts": 2},
                 {**done, "ProcId": 1, "ExitCode": 4},
@@ -334,9 +334,9 @@ OURS = "The job attribute PeriodicRemove expression '...' evaluated to TRUE"
         ({"RemoveReason": OURS, "LastJobStatus": 6}, Reason.ERROR, "PeriodicRemove"),
         ({"RemoveReason": OURS, "LastJobStatus": 5, "HoldReasonCode": 34}, Reason.MEMLIMIT, "hold"),
         (
-            {"RemoveReason": OURS, "LastJobStatus": 5, "LastHoldReasonCode": 13, "LastHoldReason": "no space"},
-            Reason.ERROR,
-            "no space",
+            {"RemoveReason": OURS, "LastJobStatus": 5, "LastHoldReasonCode": 34, "LastHoldReason": "over 2048"},
+            Reason.MEMLIMIT,
+            "over 2048",
         ),
         (
             {"RemoveReason": "The system macro SYSTEM_PERIODIC_REMOVE expression 'ImageSize > 1' evaluated to TRUE"},

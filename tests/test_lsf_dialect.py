@@ -282,6 +282,11 @@ def test_those_that_are_not_there_are_left_out() -> None:
     assert lsf().seen([bjobs()]) == {}
 
 
+def test_a_name_with_a_tab_in_it_is_no_reason_to_understand_nothing() -> None:
+    text = '{"RECORDS":[{"JOBID":"7","STAT":"RUN","JOB_NAME":"a\tb"}]}'
+    assert [*lsf().seen([answer(text, argv=["bjobs", "-json"])])] == ["7"]
+
+
 def test_lines_that_ask_to_wait_stand_before_an_answer() -> None:
     wait = "Cannot connect to LSF. Please wait ...\n" * 3
     assert [*lsf().seen([bjobs({"jobid": "7", "stat": "RUN"}, before=wait, err=wait)])] == ["7"]
@@ -319,10 +324,12 @@ def test_an_old_lsf_is_asked_for_a_table() -> None:
     [command] = dialect.look(["7", "8", "9"])
     assert "-json" not in command.argv
     table = (
-        "7^3^EXIT^137^4*n1^o-1[3]^TERM_MEMLIMIT: job killed after reaching LSF memory usage limit\n8^0^PEND^-^-^o-2^-\n"
+        "7^3^EXIT^137^4*n1^o-1[3]^TERM_MEMLIMIT: job killed after reaching LSF memory usage limit\n"
+    table += "8^0^PEND^-^-^o-2^-\n6^0^EXIT^-^-^o-6^-\n"
     )
     found = dialect.seen([Answer(command, 255, table, "Job <9> is not found\n")])
     assert found["8"] == Seen(Stage.QUEUED, "PEND")
+    assert found["6"].end == End(Reason.KILLED, message="LSF: EXIT: ended before it ran")
     assert found["7[3]"].end is not None
     assert (found["7[3]"].end.reason, found["7[3]"].host) == (Reason.MEMLIMIT, "n1")
     assert dialect.found(["o-1", "o-2", "o-3"], [Answer(command, 0, table, "")]) == {"o-1": "7", "o-2": "8"}
@@ -425,7 +432,7 @@ def test_what_there_is() -> None:
         argv=["lshosts", "-w"],
     )
     assert lsf().room([hosts, memory]) == Room(72.0, 64.0, int(31.3 * 1024**3))
-    unlimited = answer("HOST_NAME STATUS JL/U MAX NJOBS\nn1 ok - - 0\n", argv=["bhosts", "-w"])
+    unlimited = answer("HOST_NAME STATUS JL/U MAX NJOBS\nn1 ok - - 0\nn2 ok - 8 0\n", argv=["bhosts", "-w"])
     assert lsf().room([unlimited]) == Room()
     with pytest.raises(Trouble):
         lsf().room([answer(err="LSF is down", code=255, argv=["bhosts", "-w"])])
