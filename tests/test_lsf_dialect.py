@@ -325,7 +325,7 @@ def test_an_old_lsf_is_asked_for_a_table() -> None:
     assert "-json" not in command.argv
     table = (
         "7^3^EXIT^137^4*n1^o-1[3]^TERM_MEMLIMIT: job killed after reaching LSF memory usage limit\n"
-    table += "8^0^PEND^-^-^o-2^-\n6^0^EXIT^-^-^o-6^-\n"
+        "8^0^PEND^-^-^o-2^-\n6^0^EXIT^-^-^o-6^-\n"
     )
     found = dialect.seen([Answer(command, 255, table, "Job <9> is not found\n")])
     assert found["8"] == Seen(Stage.QUEUED, "PEND")
