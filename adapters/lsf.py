@@ -38,8 +38,8 @@ FULL = re.compile(
 )
 """It takes no more just now."""
 
-OWN = ["-J", "-Jd", "-n", "-M", "-o", "-oo", "-e", "-eo", "-i", "-I", "-Is", "-Ip", "-K", "-B", "-N", "-pack"]
-"""What orch says itself, or what would make `bsub` wait: not for the user's arguments."""
+OWN = ["-J", "-Jd", "-n", "-M", "-o", "-oo", "-e", "-eo", "-i", "-K", "-B", "-N", "-pack"]
+"""What orch says itself, or what would make `bsub` wait, as -I… would: not for the user's arguments."""
 
 QUIET = {
     "BSUB_QUIET": None,  # no "Job <1> is submitted"
@@ -253,14 +253,16 @@ def arguments(text: str) -> list[tuple[str, str]]:
     """Options of `bsub`, each with its value. Raises `ValueError` for those that are orch's to give."""
     pairs: list[tuple[str, str]] = []
     for word in shlex.split(text):
-        if word.startswith("-"):
+        if match := re.fullmatch(r"(-R|-[nMW](?=\d))(.+)", word):  # the value may stand at once
+            pairs.append((match[1], match[2]))
+        elif word.startswith("-"):
             pairs.append((word, ""))
         elif pairs:
             pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]} {word}".strip())
         else:
             raise ValueError(f"{word!r} is no option of bsub")
     for flag, value in pairs:
-        if flag in OWN or (flag == "-R" and re.search(r"\bmem\b", value)):
+        if flag in OWN or flag.startswith("-I") or (flag == "-R" and re.search(r"\bmem\b", value)):
             raise ValueError(
                 f"{flag} {value}: what a job needs, what it is called and where its output goes is orch's to say; "
                 f"give jobs cores= and memory="

@@ -123,7 +123,22 @@ def test_gpus() -> None:
         lsf().submit(order(accelerators=(Accelerator("fpga"),)))
 
 
-@pytest.mark.parametrize("text", ["-n 4", "-M 100", "-q a -R rusage[mem=5]", "-o /tmp/x", "-K", "-I", "-J x", "job.sh"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-n 4",
+        "-M 100",
+        "-q a -R rusage[mem=5]",
+        "-o /tmp/x",
+        "-K",
+        "-Is",
+        "-J x",
+        "job.sh",
+        "-n4",
+        "-M100",
+        "-R'rusage[mem=5]'",
+    ],
+)
 def test_arguments_that_are_for_orch_to_give(text: str) -> None:
     with pytest.raises(UserError, match="ORCH_LSF_ARGS"):
         lsf(lsf_args=text).check()
@@ -131,7 +146,12 @@ def test_arguments_that_are_for_orch_to_give(text: str) -> None:
 
 def test_other_arguments() -> None:
     lsf(lsf_args="-R 'select[model==X] span[ptile=1]' -U res#1 -app x").check()
-    assert arguments("-m 'a b' -x") == [("-m", "a b"), ("-x", "")]
+    assert arguments("-m 'a b' -x -W60 -R'span[ptile=1]'") == [
+        ("-m", "a b"),
+        ("-x", ""),
+        ("-W", "60"),
+        ("-R", "span[ptile=1]"),
+    ]
     with pytest.raises(UserError, match="quotation"):
         lsf(lsf_args="-P 'x").check()
 
