@@ -50,9 +50,12 @@ async def test_variables_are_set_and_taken_out(monkeypatch: pytest.MonkeyPatch) 
 async def test_what_takes_too_long_is_killed_with_all_that_it_has_started(tmp_path: Path) -> None:
     """Also where a grandchild has a session of its own, and holds the pipes: then that is let be."""
     there = Signal(tmp_path / "there")
-    command = shell(f"setsid sleep 1000 & echo $! > {tmp_path}/away; (echo -n x > {there.path}; sleep 1000) & wait")
+    child = f"echo $$ > {tmp_path}/near; echo -n x > {there.path}; exec sleep 1000"
+    command = shell(f"setsid sleep 1000 & echo $! > {tmp_path}/away; sh -c '{child}' & wait")
     with pytest.raises(Trouble, match="no answer within"):
         await call(command, 0.5)
+    await there.wait()
+    await process_gone(int((tmp_path / "near").read_text()))
     os.kill(int((tmp_path / "away").read_text()), 9)
     there.close()
 
