@@ -137,14 +137,14 @@ class Line:
     async def _boot(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
         """Have the code there, and the bridge."""
         orders = boot.Orders("", await self._code())
-        process.stdin.write(orders.first())
         try:
+            process.stdin.write(orders.first())
             await process.stdout.readuntil(boot.MAGIC)
             found = boot.reply(await _record(process))
             process.stdin.write(boot.answer(found, orders.code))
         except ValueError as error:
             raise Refusal(str(error)) from error
-        except asyncio.IncompleteReadError as error:
+        except (asyncio.IncompleteReadError, BrokenPipeError) as error:
             raise await self._ended(process) from error
 
     async def _greeting(self, process: asyncssh.SSHClientProcess[bytes]) -> Facts:
@@ -175,9 +175,10 @@ class Line:
         for task in tasks:
             if task is not asyncio.current_task():
                 task.cancel()
-        self._cut()
         if connection is not None:
             connection.abort()
+        self._cut()
+        if connection is not None:
             with contextlib.suppress(asyncssh.Error, OSError):
                 await connection.wait_closed()
 

@@ -66,3 +66,8 @@ def seen() -> dict[str, str]:
 @orch.workflow
 def variables() -> Any:
     return seen()
+
+
+def read_nothing(path: str = "runs/run/files/000/1.1/0/nothing") -> str:
+    """Asks for a file that nobody has stored."""
+    return orch.context().read_file(orch.FileRef(name="nothing", path=path)).read_text()

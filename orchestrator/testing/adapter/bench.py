@@ -85,8 +85,12 @@ class Bench:
         (log / segment_name(self._epoch)).touch()  # it leads the run from here on, as a leader does
         adapter = self.rig.adapter()
         info = msgspec.structs.replace(self.rig.info(str(self.store.root), RUN, self._epoch), **changes)
-        async with asyncio.timeout(self.rig.patience):
-            session = await adapter.open(info)
+        try:
+            async with asyncio.timeout(self.rig.patience):
+                session = await adapter.open(info)
+        except BaseException:  # whatever it is: connections that it has made are nobody's now
+            await adapter.close()
+            raise
         leader = Leader(self, adapter, session)
         self._leaders.append(leader)
         return leader
