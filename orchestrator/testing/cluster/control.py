@@ -20,16 +20,16 @@ PATIENCE = 30.0
 """Seconds in which what is waited for has to happen."""
 
 
-def install(directory: str, commands: Mapping[str, str]) -> str:
-    """Make programs of a face, by name: "module:function" of each. The folder, for PATH."""
+def install(directory: str, commands: Mapping[str, str], path: str = "") -> str:
+    """Make programs of a face, by name: "module:function" of each, found below `path`. The folder, for PATH."""
     folder = os.path.join(directory, BIN)
     os.makedirs(folder, exist_ok=True)
     for name, target in commands.items():
-        words = [sys.executable, "-I", "-S", os.path.abspath(launch.__file__), directory, target]
-        path = os.path.join(folder, name)
-        with open(path, "w", encoding="utf-8") as file:
+        words = [sys.executable, "-I", "-S", os.path.abspath(launch.__file__), directory, path, target]
+        program = os.path.join(folder, name)
+        with open(program, "w", encoding="utf-8") as file:
             file.write(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
-        os.chmod(path, 0o700)
+        os.chmod(program, 0o700)
     return folder
 
 
@@ -87,9 +87,9 @@ class Cluster:
         assert self._process is not None
         return self._process.pid
 
-    def install(self, commands: Mapping[str, str]) -> str:
+    def install(self, commands: Mapping[str, str], path: str = "") -> str:
         """Make programs of a face, as `install` does. Those of `faces.fake` are there already."""
-        return install(self.directory, commands)
+        return install(self.directory, commands, path)
 
     # What goes wrong ----------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""`python -I -S launch.py CLUSTER MODULE:FUNCTION [WORD ...]`: what a command of a face is, as a program.
+"""`python -I -S launch.py CLUSTER FOLDER MODULE:FUNCTION [WORD ...]`: what a command of a face is, as a program.
 
 Commands are called hundreds of times in a test, so this starts without site-packages (-S): the package `orch` is made
-up here, from the folder above, and only what lies in that can be imported.
+up here, from the folder above, and only what lies in that can be imported; and in FOLDER, if it is not empty.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ def main() -> int:
     package = ModuleType("orch")
     package.__path__ = [os.path.abspath(os.path.join(__file__, "..", "..", ".."))]
     sys.modules["orch"] = package
-    cluster, target, *words = sys.argv[1:]
+    cluster, folder, target, *words = sys.argv[1:]
+    if folder:
+        sys.path.insert(0, folder)
     module, _, function = target.partition(":")
     client = import_module("orch.testing.cluster.client")
     for stream in (sys.stdout, sys.stderr):

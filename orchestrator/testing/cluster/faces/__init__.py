@@ -25,5 +25,6 @@ cluster is told so: `Cluster(…, linger=300)` (over, and still in the queue), `
         cluster.set(down=True)
 
 Functions import little, and from the standard library and `orch.testing.cluster` only: a command takes 30 ms then
-(`argparse` costs 10 of them, and is worth it where there are many options).
+(`argparse` costs 10 of them, and is worth it where there are many options). Faces of others name the folder in which
+their modules are: `cluster.install(…, path=folder)`.
 """
