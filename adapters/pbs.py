@@ -212,18 +212,21 @@ def _end(record: Record) -> End:
 
 
 def _of_code(record: Record, code: int, comment: str, *, deleted: bool) -> End:
-    """128 + n and 256 + n: signal n (Administrator's Guide, "Job Exit Status Codes")."""
+    """128 + n and 256 + n: signal n (Administrator's Guide, "Job Exit Status Codes").
+
+    0 says little: a worker that is told to end leaves its outcome, and exits in order.
+    """
     signal = code - (256 if code > 256 else 128) if code > 128 else 0
     shown = f"PBS: Exit_status {code}" + (f" ({comment})" if comment else "")
     exit_code = None if signal else code
     if "preempt" in comment.lower():
         return End(Reason.PREEMPTED, exit_code, signal, shown)
-    if code and record.exceeds("walltime"):
+    if record.exceeds("walltime"):
         return End(Reason.MAXJOBDURATION, exit_code, signal, f"{shown}: ran longer than its walltime")
-    if code and record.exceeds("mem"):
+    if record.exceeds("mem"):
         return End(Reason.MEMLIMIT, exit_code, signal, f"{shown}: used more memory than it had asked for")
-    if signal and deleted:
-        return End(Reason.KILLED, None, signal, f"{shown}: deleted")
+    if deleted:
+        return End(Reason.KILLED, exit_code, signal, f"{shown}: deleted")
     if not code and amount(record.attributes.get("run_count", "")) > 1:
         # who came second found that the ticket was taken, and left
         return End(Reason.LOST, message=f"{shown}: PBS has started it again, after its first place was lost")

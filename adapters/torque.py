@@ -134,7 +134,10 @@ def _measured(node: Mapping[str, str], name: str) -> str:
 
 
 def _end(record: Record) -> End:
-    """From exit_status and what was used (Administrator Guide, "Job Exit Status")."""
+    """From exit_status and what was used (Administrator Guide, "Job Exit Status").
+
+    0 says little: a worker that is told to end leaves its outcome, and exits in order.
+    """
     status = record.attributes.get("exit_status", "")
     if not re.fullmatch(r"-?\d+", status):
         return End(Reason.MISSING, message="Torque: it is over, and Torque does not say how it ended")
@@ -144,9 +147,9 @@ def _end(record: Record) -> End:
         return End(reason, message=f"Torque: {what} (exit_status {code})")
     signal = code - (256 if code > 256 else 128) if code > 128 else 0
     exit_code, shown = None if signal else code, f"Torque: exit_status {code}"
-    if code and record.exceeds("walltime"):
+    if record.exceeds("walltime"):
         return End(Reason.MAXJOBDURATION, exit_code, signal, f"{shown}: ran longer than its walltime")
-    if code and (record.exceeds("mem") or record.exceeds("vmem")):
+    if record.exceeds("mem") or record.exceeds("vmem"):
         return End(Reason.MEMLIMIT, exit_code, signal, f"{shown}: used more memory than it had asked for")
     if code == CANCELLED:
         return End(Reason.KILLED, None, signal, f"{shown}: ended by qdel, or by another SIGTERM")

@@ -326,6 +326,9 @@ def test_exit_codes_and_signals() -> None:
 
 
 def test_each_exit_status_of_its_own() -> None:
+    memory, time = ended(Exit_status=-27).reason, ended(Exit_status=-29).reason
+    assert (memory, time) == (Reason.MEMLIMIT, Reason.MAXJOBDURATION)
+    assert (ended(Exit_status=-1).reason, ended(Exit_status=-4).reason) == (Reason.ERROR, Reason.LOST)
     for code, (reason, what) in ENDS.items():
         end = ended(Exit_status=code)
         assert (end.reason, end.exit_code) == (reason, None)
@@ -340,11 +343,15 @@ def test_limits_show_in_what_was_used() -> None:
     assert (end.reason, end.signal) == (Reason.MAXJOBDURATION, 15)
     used = {"walltime": "00:00:02", "mem": "1048576kb"}
     assert ended(Exit_status=265, Resource_List=asked_for, resources_used=used).reason is Reason.MEMLIMIT
+    # a worker that is told to end leaves its outcome, and exits in order
+    assert ended(Exit_status=0, Resource_List=asked_for, resources_used=used).reason is Reason.MEMLIMIT
+    used = {"walltime": "00:00:02", "mem": "1023mb"}
     assert ended(Exit_status=0, Resource_List=asked_for, resources_used=used).reason is Reason.FINISHED
 
 
 def test_deleted() -> None:
-    assert ended(Exit_status=271, substate=91).reason is Reason.KILLED
+    for status in (271, 0, 3):
+        assert ended(Exit_status=status, substate=91).reason is Reason.KILLED
     assert ended(substate=91).reason is Reason.KILLED
     assert ended(comment="Not Running: Node is in an ineligible state: down and terminated").reason is Reason.KILLED
     assert ended(Exit_status=271, comment="Job preempted by deletion", substate=91).reason is Reason.PREEMPTED

@@ -166,6 +166,9 @@ def test_trouble_is_no_answer(err: str) -> None:
 
 
 def test_each_exit_status_of_its_own() -> None:
+    memory, time = ended(exit_status=-10).reason, ended(exit_status=-11).reason
+    assert (memory, time) == (Reason.MEMLIMIT, Reason.MAXJOBDURATION)
+    assert (ended(exit_status=-1).reason, ended(exit_status=-4).reason) == (Reason.ERROR, Reason.LOST)
     for code, (reason, what) in ENDS.items():
         assert (ended(exit_status=code).reason, what in ended(exit_status=code).message) == (reason, True)
     assert ended(exit_status=-99).reason is Reason.ERROR
@@ -182,6 +185,7 @@ def test_exit_codes_and_signals() -> None:
 def test_limits_show_in_what_was_used() -> None:
     long = {"Resource_List__walltime": "00:01:00", "resources_used__walltime": "00:01:02"}
     assert ended(exit_status=271, **long).reason is Reason.MAXJOBDURATION
+    assert ended(exit_status=0, **long).reason is Reason.MAXJOBDURATION
     large = {"Resource_List__vmem": "1gb", "resources_used__vmem": "1100000kb"}
     assert ended(exit_status=271, **large).reason is Reason.MEMLIMIT
 
