@@ -63,6 +63,21 @@ def test_a_signal_ends_the_attempt_and_is_its_cause(batch: Batch) -> None:
         assert outcome.exit_code is None
 
 
+def test_on_grid_engine_a_job_that_is_to_be_suspended_goes_on(batch: Batch, tmp_path: Path) -> None:
+    """Its end is announced by another signal."""
+    batch.login = {**batch.login, "SGE_TASK_ID": "undefined"}
+    gate = tmp_path / "gate"
+    submission, worker = running(batch, batch.shell(f"echo up; while ! [ -e '{gate}' ]; do sleep 0.05; done"))
+    worker.send_signal(signal.SIGUSR1)
+    gate.touch()
+    assert ended(worker) == (0, "")
+    assert batch.outcome_of(submission).reason is Reason.FINISHED
+    submission, worker = running(batch, batch.shell("echo up; exec sleep 3600"))
+    worker.send_signal(signal.SIGUSR2)
+    assert ended(worker) == (0, "")
+    assert batch.outcome_of(submission).signal == signal.SIGUSR2
+
+
 def test_a_program_has_a_moment_to_clear_up_and_is_killed_then(batch: Batch) -> None:
     outcome = warned(batch, "trap 'echo cleared; exit 0' TERM; echo up; sleep 3600 & wait", signal.SIGTERM, grace=60.0)
     assert outcome.reason is Reason.KILLED  # it was told to end, whatever it makes of it

@@ -32,6 +32,9 @@ WARNINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGXCPU, signal.SIGUSR1, signa
 
 IGNORED = (signal.SIGHUP,)
 
+_OF_GRID_ENGINE = "SGE_TASK_ID"
+"""A variable of its jobs. There SIGUSR1 announces that they are suspended, and go on later (submit(1), -notify)."""
+
 
 def in_front(serve: Callable[[int, int], int]) -> int:
     """Run `serve` in a worker's process, and end whatever it leaves; the exit code.
@@ -43,6 +46,8 @@ def in_front(serve: Callable[[int, int], int]) -> int:
     hear, say = os.pipe()
     os.set_blocking(say, False)
     _on_warnings(lambda number, _frame: _pass_on(say, number))
+    if _OF_GRID_ENGINE in os.environ:
+        signal.signal(signal.SIGUSR1, _nothing)
     own = os.getpid()
     pid = os.fork()
     if pid == 0:
