@@ -136,7 +136,7 @@ class GridEngineRig(Rig):
     """What Grid Engine itself can do to jobs, it does."""
 
     patience = 60.0
-    many = 100
+    many = 60
     accept: ClassVar[dict[str, set[Reason]]] = {"cancelled outside": {Reason.MISSING}}  # no record of one that waits
     cannot: ClassVar[dict[str, str]] = {"preempt": "Grid Engine suspends what has to give way, and never ends it"}
 
@@ -176,10 +176,10 @@ class GridEngineRig(Rig):
             self.system.ask("qdel", external)
         self.shims.set("change", f"forget {external}")
 
-    def _runs(self, external: str) -> bool:
+    def _runs(self, external: str, states: str = "rt") -> bool:
         job, _, index = external.partition(".")
         rows = [line.split() for line in self.system.queued()]
-        return any(row[0] == job and row[4] in ("r", "t") and (not index or row[-1] == index) for row in rows)
+        return any(row[0] == job and row[4] in states and (not index or row[-1] == index) for row in rows)
 
     def down(self, *, down: bool) -> None:
         """What the commands say when nobody listens."""
@@ -214,7 +214,8 @@ class GridEngineRig(Rig):
         self.system.ask("qmod", "-d" if hold else "-e", "main.q")
 
     def lose_node(self, external: str, pid: int) -> None:
-        """As after a power cut."""
+        """As after a power cut. Of one that qmaster takes for not begun yet, it hears after a minute only."""
+        until(lambda: self._runs(external, "r"), f"qmaster to say that {external} runs")
         self.system.lose(external)
 
     def start_again(self, external: str) -> None:
