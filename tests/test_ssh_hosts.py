@@ -150,6 +150,14 @@ async def test_one_connection_for_many_runs(there: There) -> None:
     assert there.sshd.commands == 1
 
 
+async def test_a_host_under_two_names_is_used_once(there: There) -> None:
+    view = await there.open(options={"ssh-hosts": "there:1,there2:2"})
+    said = await view.until(lambda each: isinstance(each, Said))
+    assert isinstance(said, Said)
+    assert "it is the same host as there" in said.text
+    assert (await view.run_one(view.shell("true"))).reason is Reason.FINISHED
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

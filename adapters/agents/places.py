@@ -11,6 +11,7 @@ line that names an attempt counts; what a crash left of a line was not acted upo
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,25 +33,23 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 class Places:
-    """The places of one run's attempts. Blocking."""
+    """The places of one run's attempts. Blocking; used by a thread at a time, and closed while one is at it."""
 
     def __init__(self, store: str, run: str, epoch: int) -> None:
         self._store, self._run, self._epoch = store, run, epoch
         self._directory = os.path.join(store, layout.hosts_dir(run))
         self._file = -1
+        self._guard = threading.Lock()
+        self._closed = False
 
     def write(self, places: Mapping[str, Sequence[str]]) -> None:
         """Keys by host. Raises `Fenced` if a later leader has begun, `StoreError` if it cannot be written."""
         lines = [msgspec.json.encode(_Line(host, list(keys))) + b"\n" for host, keys in places.items()]
-        try:
-            if self._file < 0:
-                self._file = self._open()
-            data = memoryview(b"".join(lines))
-            while data:
-                data = data[os.write(self._file, data) :]
-            os.fdatasync(self._file)
-        except OSError as error:
-            raise StoreError(f"{self._directory} cannot be written: {error.strerror or error}") from error
+        with self._guard:
+            try:
+                self._write(memoryview(b"".join(lines)))
+            except OSError as error:
+                raise StoreError(f"{self._directory} cannot be written: {error.strerror or error}") from error
         self._check()
 
     def read(self, keys: Sequence[str]) -> dict[str, str]:
@@ -66,9 +65,20 @@ class Places:
 
     def close(self) -> None:
         """Let go of the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        with self._guard:
+            self._closed = True
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    def _write(self, data: memoryview) -> None:
+        if self._closed:  # nobody waits for it any more
+            return
+        if self._file < 0:
+            self._file = self._open()
+        while data:
+            data = data[os.write(self._file, data) :]
+        os.fdatasync(self._file)
 
     def _open(self) -> int:
         """This leader's file; its name is durable, too."""

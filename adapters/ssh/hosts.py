@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from orch.adapters.agents.host import HostSession
+from orch.adapters.agents.host import HostSession, Refusal
 from orch.adapters.contract import RunInfo
 from orch.adapters.local import LocalSession
 from orch.adapters.ssh.line import Line
@@ -28,12 +28,21 @@ _MOST_APART = 60.0
 class SshHost:
     """A host. `remarks`: what its user should know of it, said when it is there."""
 
-    def __init__(self, line: Line, options: SshOptions, slots: int, mirrors: dict[tuple[Line, str], str]) -> None:
+    def __init__(
+        self,
+        line: Line,
+        options: SshOptions,
+        slots: int,
+        *,
+        mirrors: dict[tuple[Line, str], str],
+        agents: dict[tuple[str, str, str], str],
+    ) -> None:
         self.name = str(line.name)
         self._line = line
         self._options = options
         self._slots = slots
         self._mirrors = mirrors  # whose mirror each is
+        self._agents = agents  # of this run: by whom each is reached
         self.remarks: list[str] = []
 
     async def connect(self, info: RunInfo) -> HostSession:
@@ -51,6 +60,9 @@ class SshHost:
             memory=0,
             disk=0,
         )
+        other = self._agents.setdefault((facts.host, facts.boot, here.store), self.name)
+        if other != self.name:
+            raise Refusal(f"it is the same host as {other} ({facts.host}), and a host can be named once only")
         if shared:
             return await _connected(LocalSession(here, self._line.dial, lasting=False))
         self._mirrors[self._line, here.store] = info.store

@@ -37,7 +37,11 @@ class SshAdapter:
     async def open(self, info: RunInfo) -> Session:
         """Connect a run to its hosts. Raises `UserError`, `Fenced`, and `AdapterError` if none can be had."""
         options = read_options(info.options)
-        hosts = [SshHost(self._line(name, options), options, name.slots, self._mirrors) for name in options.hosts]
+        agents: dict[tuple[str, str, str], str] = {}
+        hosts = [
+            SshHost(self._line(name, options), options, name.slots, mirrors=self._mirrors, agents=agents)
+            for name in options.hosts
+        ]
         session = AgentsSession(info, hosts, options.lost_after)
         try:
             await session.open()
