@@ -40,6 +40,11 @@ async def test_an_answer_has_code_words_and_what_was_asked() -> None:
     assert answer.said == "ünï"
 
 
+async def test_what_is_no_text_goes_in_as_it_is() -> None:
+    answer = await call(shell("od -An -tx1", stdin="/st\udcffre"), 10)
+    assert answer.out.split() == ["2f", "73", "74", "ff", "72", "65"]
+
+
 async def test_variables_are_set_and_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GONE", "1")
     monkeypatch.setenv("STAYS", "2")

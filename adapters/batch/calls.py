@@ -206,7 +206,7 @@ async def _feed(process: asyncio.subprocess.Process, text: str) -> None:
     if process.stdin is None:
         return
     with contextlib.suppress(ConnectionError):  # it has not read all of it: its answer says why
-        process.stdin.write(text.encode())
+        process.stdin.write(os.fsencode(text))
         await process.stdin.drain()
     process.stdin.close()
 
