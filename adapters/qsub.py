@@ -42,14 +42,14 @@ _LATER = re.compile(
 
 _TROUBLE = re.compile(
     r"connect|communicat|timed? ?out|errno|end of file|premature end|protocol|internal error|system error"
-    r"|(invalid|expired) credential|pbs_iff|trqauthd|munge|no route to host|server database",
+    r"|(invalid|expired) credential|pbs_iff|trqauthd|munge|no route to host|server database|background qsub",
     re.IGNORECASE,
 )
 """It has not, or not in its senses. "Invalid credential" is what too many calls at once get."""
 
 _SUBMITTED = re.compile(r"\d+(\[\])?(\.[\w.\-]+)?(@[\w.\-]+)?")
 
-_ASKED = "select|place|nodes|ppn|procs|nodect|ncpus|ngpus|gpus|mem|vmem|pmem|pvmem|walltime"
+_ASKED = "select|nodes|ppn|procs|nodect|ncpus|ngpus|gpus|mem|vmem|pmem|pvmem|walltime"
 _COUNTED = re.compile(rf"\b({_ASKED})\s*=", re.IGNORECASE)
 _OURS = "oejkSvzJtINx"
 """Options that orch gives itself, or with which there would be no job, or many, or no answer."""
@@ -83,7 +83,7 @@ def check_reqs(text: str) -> None:
 def _not_here(name: str) -> str:
     if name.lower() == "walltime":
         return "walltime belongs to the job (walltime=), or to --default-walltime"
-    if name.lower() in ("select", "place", "nodes"):
+    if name.lower() in ("select", "nodes"):
         return f"{name}= is made by orch; further parts of it go into a setting of their own (…-reqs)"
     return f"{name}= belongs to the job (cores=, memory=, accelerators=)"
 

@@ -142,7 +142,9 @@ def test_settings_that_are_refused(name: str, text: str, problem: str) -> None:
     assert problem in option.problem(text)
 
 
-@pytest.mark.parametrize("text", ["-l software=matlab -q long -A me -W group_list=x -V", "-Wumask=077 -h", ""])
+@pytest.mark.parametrize(
+    "text", ["-l software=matlab -q long -A me -W group_list=x -V", "-Wumask=077 -h -l place=excl", ""]
+)
 def test_settings_that_are_taken(text: str) -> None:
     (option,) = [each for each in PBS if each.name == "pbs-args"]
     assert option.problem(text) == ""
@@ -202,6 +204,7 @@ def test_ids() -> None:
         (Trouble, 111, "Connection refused\nqsub: cannot connect to server head (errno=111)"),
         (Trouble, 173, "qsub: Invalid credential"),
         (Trouble, 1, "qsub: End of File"),
+        (Trouble, 255, "qsub: Failed to recv data from background qsub"),  # it may have been submitted
         (Trouble, 139, ""),
         (Trouble, 1, "some wrapper: no"),
     ],
