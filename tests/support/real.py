@@ -93,7 +93,10 @@ class Slurm(System):
         return dict(line.split() for line in self.ask("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T").splitlines())
 
     def idle(self) -> None:
-        """Wait until nothing runs or waits, and all nodes are there; what is left of earlier tests is ended."""
+        """Wait until nothing runs or waits, and all nodes are there, whatever earlier tests have left, or ended."""
+        daemons = ["slurmctld", *(f"slurmd-n{number}" for number in range(1, self.nodes + 1))]
+        if not all(alive(self.pid(name)) for name in daemons):
+            self.start()
         if self.ask("squeue", "-h", "-o", "%A"):
             self.ask("scancel", "--user=root")
         until(lambda: set(self.states().values()) == {"idle"}, "idle nodes")
