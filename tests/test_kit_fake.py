@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.kills import NIGHTLY
 from support.rigs import FaceRig, faced
 
 from orch.testing.adapter import AdapterContract, Rig
@@ -17,7 +18,7 @@ from orch.testing.cluster.faces.fake import COMMANDS
 class FakeRig(FaceRig):
     """It fails in every way that there is; and whole runs look first whether its nodes see the store."""
 
-    many = 60
+    many = 200 if NIGHTLY else 30
 
     def __init__(self, root: Path, cluster: Cluster) -> None:
         super().__init__(root, "fake", cluster)

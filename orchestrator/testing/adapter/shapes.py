@@ -171,6 +171,26 @@ class Shapes:
         assert [bench.ran(attempt) for attempt in attempts] == [1] * len(attempts)
 
     @story()
+    async def test_what_there_is(self, bench: Bench) -> None:
+        """Something; and no more than the run may have, which can change."""
+        leader = await bench.begin()
+        capacity = leader.session.capacity
+        before = capacity()
+        assert before.cores > 0
+        assert before.memory > 0
+        await leader.session.limit(0.5, 1 << 30, 1 << 30)
+        await bench.eventually(
+            lambda: capacity().cores <= 0.5 and capacity().memory <= 1 << 30,
+            lambda: f"a run that may have half a core has {capacity()}",
+        )
+        await leader.session.limit(0, 0, 0)
+        leader.session.stand_still(waits=False)
+        await bench.eventually(
+            lambda: capacity().cores == before.cores,
+            lambda: f"a run without limits has {capacity()}, not {before}",
+        )
+
+    @story()
     async def test_in_a_folder_of_its_own(self, bench: Bench) -> None:
         """A scratch directory, gone afterwards; and `cwd` below it."""
         leader = await bench.begin()
