@@ -120,9 +120,8 @@ def test_many_jobs_through_arrays_and_the_leader_dies_on_the_way(case: Case) -> 
 
 def test_slurmctld_is_away_for_a_while(case: Case) -> None:
     """Jobs that run then end; the run waits, says why, and goes on by itself."""
-    with running(
-        *case.run("away", 20, "--batch-call-timeout", "10s"), "--gate", str(case.gate), cwd=case.root
-    ) as process:
+    words = case.run("away", 20, "--batch-poll-interval", "2s", "--batch-call-timeout", "4s")
+    with running(*words, "--gate", str(case.gate), cwd=case.root) as process:
         until(lambda: len(case.runs()) >= 8, "jobs that run")
         case.slurm.kill("slurmctld", signal.SIGTERM)
         case.gate.touch()
