@@ -34,13 +34,13 @@ def _slurm_args(text: str) -> None:
 
 
 def _qsub_args(text: str) -> None:
-    from orch.adapters.qsub import check_args  # few runs need it
+    from orch.adapters.pbs.words import check_args  # few runs need it
 
     check_args(text)
 
 
 def _qsub_reqs(text: str) -> None:
-    from orch.adapters.qsub import check_reqs  # few runs need it
+    from orch.adapters.pbs.words import check_reqs  # few runs need it
 
     check_reqs(text)
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orch.adapters.batch.dialect import Command, End, Order, Refused, Room, Seen, Stage
-from orch.adapters.qstat import Record, amount
-from orch.adapters.qsub import Qsub, kilobytes
+from orch.adapters.pbs.qstat import Record, amount
+from orch.adapters.pbs.qsub import Qsub, kilobytes
 from orch.attempt import Reason
 from orch.bus.events import Accelerator
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from orch.adapters.batch.dialect import Answer, Command, NotTaken, Order, Refused, Seen, Stage, Trouble
-from orch.adapters.pbs import Pbs
-from orch.adapters.qsub import Qsub
+from orch.adapters.pbs.dialect import Pbs
+from orch.adapters.pbs.qsub import Qsub
 from orch.adapters.torque import Torque
 from orch.attempt import Reason
 from orch.testing.cluster.client import Row

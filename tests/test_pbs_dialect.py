@@ -19,8 +19,8 @@ from orch.adapters.batch.dialect import (
     Stage,
     Trouble,
 )
-from orch.adapters.pbs import ENDS, STAGES, Pbs
-from orch.adapters.qsub import job_name
+from orch.adapters.pbs.dialect import ENDS, STAGES, Pbs
+from orch.adapters.pbs.qsub import job_name
 from orch.adapters.settings import PBS
 from orch.attempt import Reason
 from orch.bus.events import Accelerator

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orch.adapters.qstat import amount, read
+from orch.adapters.pbs.qstat import amount, read
 
 TEXT = """Welcome to the cluster: maintenance on Monday
 Job Id: 123[].head.site.org

@@ -14,7 +14,8 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from orch.adapters.batch.dialect import Answer, Command, NotTaken, Order, Refused, Room, Seen, Trouble
-from orch.adapters.qstat import Record, number, read
+from orch.adapters.pbs.qstat import Record, number, read
+from orch.adapters.pbs.words import COUNTED, not_here, split
 
 MOST_TASKS = 1000
 """Tasks of an array, if nothing else is said. PBS takes 10,000 (max_array_size), and some sites ten."""
@@ -48,51 +49,6 @@ _TROUBLE = re.compile(
 """It has not, or not in its senses. "Invalid credential" is what too many calls at once get."""
 
 _SUBMITTED = re.compile(r"\d+(\[\])?(\.[\w.\-]+)?(@[\w.\-]+)?")
-
-_ASKED = "select|nodes|ppn|procs|nodect|ncpus|ngpus|gpus|mem|vmem|pmem|pvmem|walltime"
-_COUNTED = re.compile(rf"\b({_ASKED})\s*=", re.IGNORECASE)
-_OURS = "oejkSvzJtINx"
-"""Options that orch gives itself, or with which there would be no job, or many, or no answer."""
-_VALUED = "aAbcCdDeFiJjKkLlMmNnoPpqrStTuvWw"
-
-
-def check_args(text: str) -> None:
-    """Further words for `qsub`. Raises `ValueError` for those that are not a user's to give."""
-    words = _split(text)
-    while words:
-        word = words.pop(0)
-        if not re.fullmatch("-[A-Za-z].*", word):
-            raise ValueError(f"{word!r} is no option of qsub")
-        value = word[2:]
-        if word[1] in _VALUED and not value:
-            value = words.pop(0) if words else ""
-        if word[1] in _OURS or (word[1] == "W" and "block" in value):
-            raise ValueError(f"-{word[1]}: orch gives this itself")
-        if word[1] == "l" and (found := _COUNTED.search(value)):
-            raise ValueError(_not_here(found[1]))
-
-
-def check_reqs(text: str) -> None:
-    """Further parts of what a node is asked for. Raises `ValueError`, for cores and memory above all."""
-    if found := _COUNTED.search(text):
-        raise ValueError(_not_here(found[1]))
-    if re.search(r"[\s,]", text):
-        raise ValueError(f"{text!r}: parts are separated by ':', without spaces")
-
-
-def _not_here(name: str) -> str:
-    if name.lower() == "walltime":
-        return "walltime belongs to the job (walltime=), or to --default-walltime"
-    if name.lower() in ("select", "nodes"):
-        return f"{name}= is made by orch; further parts of it go into a setting of their own (…-reqs)"
-    return f"{name}= belongs to the job (cores=, memory=, accelerators=)"
-
-
-def _split(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r}: {error}") from error
 
 
 def kilobytes(size: int) -> str:
@@ -129,7 +85,7 @@ class Qsub:
     def submit(self, order: Order) -> Command:
         """The script goes in on stdin, so the server keeps it: it is there whenever the job starts."""
         backend = self._backend(order)
-        words = ["qsub", *_split(self._option("args")), *self._alike(order, backend), *self._asked(order, backend)]
+        words = ["qsub", *split(self._option("args")), *self._alike(order, backend), *self._asked(order, backend)]
         if order.size > 1:
             words += [self.array_option, f"1-{order.size}"]
         return Command(words, stdin=self._script(order))
@@ -162,8 +118,8 @@ class Qsub:
         if strange and self._options.get("batch-strict") == "true":
             raise Refused(f"backend: {self.name} has no {', '.join(strange)}; it has {known}")
         for name in ("resources", "select", "nodes"):
-            if found := _COUNTED.search(given.get(name, "")):
-                raise Refused(f"backend: {name}: {_not_here(found[1])}")
+            if found := COUNTED.search(given.get(name, "")):
+                raise Refused(f"backend: {name}: {not_here(found[1])}")
         return given
 
     def _script(self, order: Order) -> str:

@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from orch.adapters.batch.dialect import Answer, Command, End, Order, Refused, Room, Seen, Stage, Trouble
-from orch.adapters.qstat import Record, amount, number, read
-from orch.adapters.qsub import Qsub, check, kilobytes, nonsense, since_text
+from orch.adapters.pbs.qstat import Record, amount, number, read
+from orch.adapters.pbs.qsub import Qsub, check, kilobytes, nonsense, since_text
 from orch.attempt import Reason
 from orch.bus.events import Accelerator
-
-if TYPE_CHECKING:
-    from orch.adapters.contract import Adapter
 
 # qstat(1B), "Job Status in Default Format". B is an array's.
 STAGES = {
@@ -231,10 +227,3 @@ def _of_code(record: Record, code: int, comment: str, *, deleted: bool) -> End:
         # who came second found that the ticket was taken, and left
         return End(Reason.LOST, message=f"{shown}: PBS has started it again, after its first place was lost")
     return End(Reason.FAILED if code else Reason.FINISHED, exit_code, signal, shown)
-
-
-def adapter() -> Adapter:
-    """For the registry."""
-    from orch.adapters.batch.adapter import BatchAdapter
-
-    return BatchAdapter("pbs", Pbs)
