@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
-from support.agents import PATIENCE, Signal
-from support.batchlab import BatchLab, asking, ends, engine_of, said, session_of, writes
+from support.agents import PATIENCE, Signal, View
+from support.batchlab import BatchLab, asking, engine_of, said, session_of, writes
 
-from orch.adapters.batch import board
+from orch.adapters.batch import board, calls, news
 from orch.adapters.batch.adapter import BatchAdapter
+from orch.adapters.batch.dialect import Answer, NotTaken, Order
+from orch.adapters.batch.pace import Backoff
 from orch.adapters.contract import Said, Unknown
 from orch.attempt import Reason
 from orch.errors import Fenced, UserError
 from orch.testing.cluster.client import Row
 from orch.testing.cluster.dialect import FakeDialect
+from orch.worker.spool import Spool, Ticket
 
 
 @pytest_asyncio.fixture
 async def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BatchLab]:
     monkeypatch.setattr(board, "PATIENCE", 0.5)
+    monkeypatch.setattr(board, "UNBEGUN", 0.2)
+    monkeypatch.setattr(news, "CLEARED_EVERY", 0.3)
+    monkeypatch.setattr(calls, "Backoff", lambda chance: Backoff(chance, first=0.2))
     made = BatchLab(tmp_path)
     try:
         yield made
@@ -53,15 +61,6 @@ async def test_attempts_that_are_alike_are_one_submission_and_nothing_stays_behi
     assert lab.left() == []
 
 
-async def test_an_answer_that_was_lost_is_found_by_name(lab: BatchLab, tmp_path: Path) -> None:
-    view = await lab.open()
-    lab.cluster.set(lose_next="fail")
-    attempt = writes(view, tmp_path / "ran")
-    assert (await view.run_one(attempt)).reason == Reason.FINISHED
-    assert (tmp_path / "ran").read_text() == "1\n"
-    assert lab.cluster.counts()["submit"] == 1
-
-
 async def test_what_never_arrived_is_submitted_again_once_that_is_sure(
     lab: BatchLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,8 +77,11 @@ async def test_what_never_arrived_is_submitted_again_once_that_is_sure(
     assert lab.spool.submissions() in (["1-1", "1-2"], ["1-2"], [])  # the first was given up
 
 
-async def test_what_was_given_up_does_nothing_when_it_starts_after_all(lab: BatchLab, tmp_path: Path) -> None:
+async def test_what_was_given_up_does_nothing_when_it_starts_after_all(
+    lab: BatchLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A leader dies before the answer of its submission; the next one does not find it, and hands over again."""
+    monkeypatch.setattr("orch.adapters.batch.adopting.SURELY_VISIBLE", 0.2)
     first = await lab.open()
     lab.cluster.set(down=True)
     attempt = writes(first, tmp_path / "ran")
@@ -96,25 +98,6 @@ async def test_what_was_given_up_does_nothing_when_it_starts_after_all(lab: Batc
     second.updates.clear()
     assert (await second.run_one(attempt)).reason == Reason.FINISHED
     assert (tmp_path / "ran").read_text() == "1\n"
-
-
-async def test_the_next_leader_hears_of_what_runs_and_of_what_has_ended(lab: BatchLab, tmp_path: Path) -> None:
-    first = await lab.open()
-    there, hold = Signal(tmp_path / "there"), Signal(tmp_path / "hold")
-    short = first.shell("exit 3")
-    long = first.shell(f"echo -n x > {there.path}; head -c1 < {hold.path}; exit 4")
-    await first.submit(short, long)
-    await there.wait()
-    await until(lambda: any(name.endswith(".done") for name in lab.spool.news()))
-    await lab.die(first)
-    second = await lab.open(2, find=[short.key, long.key])
-    assert (await second.started(long)).host
-    assert (await second.outcome(short)).exit_code == 3
-    Path(hold.path).write_bytes(b"x")
-    assert (await second.outcome(long)).exit_code == 4
-    assert lab.cluster.counts()["submit"] == 1
-    there.close()
-    hold.close()
 
 
 async def test_what_the_next_leader_does_not_want_is_ended(lab: BatchLab, tmp_path: Path) -> None:
@@ -147,18 +130,6 @@ async def test_an_older_leader_hands_nothing_over(lab: BatchLab, tmp_path: Path)
     assert lab.cluster.rows() == []
 
 
-async def test_what_is_cancelled_in_the_queue_has_ended_at_once_and_goes(lab: BatchLab) -> None:
-    view = await lab.open()
-    lab.cluster.set(paused=True)
-    attempt = view.shell("true")
-    await view.submit(attempt)
-    await view.standing(attempt)
-    await view.session.cancel([attempt.key])
-    assert (await view.outcome(attempt)).reason == Reason.KILLED
-    await asyncio.to_thread(lab.cluster.wait, over)
-    await until(lambda: not lab.spool.submissions())
-
-
 async def test_a_cancel_holds_where_the_batch_system_does_not_answer(lab: BatchLab) -> None:
     """What waits in the queue can never run; the batch system hears of it when it answers again."""
     view = await lab.open()
@@ -173,15 +144,6 @@ async def test_a_cancel_holds_where_the_batch_system_does_not_answer(lab: BatchL
     await asyncio.to_thread(lab.cluster.wait, over)
 
 
-@pytest.mark.parametrize("refused", ["no such queue"])
-async def test_a_refusal_is_the_end_of_an_attempt_that_never_began(lab: BatchLab, refused: str) -> None:
-    view = await lab.open()
-    lab.cluster.set(refuse_next=refused)
-    outcome = await view.run_one(view.shell("true"))
-    assert (outcome.reason, outcome.exit_code) == (Reason.ERROR, None)
-    assert refused in outcome.message
-
-
 async def test_why_a_worker_cannot_begin_is_said(lab: BatchLab) -> None:
     view = await lab.open(python="/nowhere/python")
     outcome = await view.run_one(view.shell("true"))
@@ -191,7 +153,7 @@ async def test_why_a_worker_cannot_begin_is_said(lab: BatchLab) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("oom", Reason.MEMLIMIT), ("preempt", Reason.PREEMPTED), ("cancel", Reason.FAILED), ("node", Reason.LOST)],
+    [("preempt", Reason.PREEMPTED), ("cancel", Reason.FAILED), ("node", Reason.LOST)],
 )
 async def test_how_others_end_an_attempt(lab: BatchLab, tmp_path: Path, fault: str, reason: Reason) -> None:
     view = await lab.open()
@@ -245,21 +207,6 @@ async def test_absence_is_no_end(lab: BatchLab, tmp_path: Path) -> None:
     hold.close()
 
 
-async def test_nonsense_delays_and_is_said_once(lab: BatchLab) -> None:
-    view = await lab.open()
-    attempt = view.shell("sleep 1")
-    await view.submit(attempt)
-    await view.standing(attempt)
-    lab.cluster.set(nonsense="<html>")
-    assert (await view.outcome(attempt)).reason == Reason.FINISHED  # its files say so
-    late = view.shell("exit 5")
-    await view.submit(late)
-    await view.until(lambda update: isinstance(update, Said))
-    lab.cluster.set(nonsense="")
-    assert (await view.outcome(late)).exit_code == 5
-    assert sum("does not answer" in text for text in said(view)) <= 3  # one of each kind: look, submit, search
-
-
 async def test_what_is_held_is_said_and_described(lab: BatchLab) -> None:
     view = await lab.open()
     lab.cluster.set(paused=True)
@@ -289,22 +236,113 @@ async def test_a_run_has_no_more_in_the_queue_than_its_limits_say(lab: BatchLab)
         assert (await view.outcome(attempt)).reason == Reason.FINISHED
 
 
-async def test_to_submit_again_is_harmless(lab: BatchLab, tmp_path: Path) -> None:
-    view = await lab.open()
-    attempt = writes(view, tmp_path / "ran", "sleep 0.3")
-    await view.submit(attempt)
-    await view.submit(attempt)
-    await view.standing(attempt)
-    await view.submit(attempt)
-    await view.outcome(attempt, acknowledge=False)
-    await view.submit(attempt)
-    await until(lambda: not session_of(view)._handing.waiting)
-    assert (tmp_path / "ran").read_text() == "1\n"
-    assert ends(view, attempt) >= 1
-
-
 async def test_where_the_programs_are_missing_the_user_is_told(lab: BatchLab) -> None:
     info = lab.info()
     info.options["fake-cluster"] = "/nowhere"
     with pytest.raises(UserError, match=r"/nowhere/bin/fake-nodes.*--adapter"):
         await BatchAdapter("fake", FakeDialect).open(info)
+
+
+async def test_what_the_queue_has_no_room_for_is_tried_again_and_not_searched_for(
+    lab: BatchLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = await lab.open()
+    dialect = engine_of(view).dialect
+    submitted, times = dialect.submitted, iter(range(2))
+
+    def full(order: Order, answer: Answer) -> str:
+        job = submitted(order, answer)
+        if next(times, None) is None:
+            return job
+        lab.cluster.client.cancel([(int(job), None)])  # as if it had not been taken
+        raise NotTaken("the limit of 10 submissions is reached")
+
+    monkeypatch.setattr(dialect, "submitted", full)
+    lab.cluster.set(paused=True)
+    attempt = writes(view, tmp_path / "ran")
+    await view.submit(attempt)
+    await view.standing(attempt)
+    lab.cluster.set(paused=False)
+    assert (await view.outcome(attempt)).reason == Reason.FINISHED
+    assert (tmp_path / "ran").read_text() == "1\n"
+    assert engine_of(view).calls.total["search"] == 0
+    assert lab.spool.submissions() in (["1-1"], [])
+    assert any("takes nothing now: fake-submit: the limit of 10" in text for text in said(view))
+
+
+@pytest.mark.parametrize("strict", ["false", "true"])
+async def test_unknown_keys_are_left_out_with_a_word_or_are_for_the_dialect(
+    lab: BatchLab, monkeypatch: pytest.MonkeyPatch, strict: str
+) -> None:
+    monkeypatch.setattr(FakeDialect, "backend_keys", frozenset({"known"}))
+    view = await lab.open(strict=strict)
+    attempts = [asking(view.shell("true"), backend=(("known", "1"), ("unknown", "2"))) for _ in range(2)]
+    await view.submit(*attempts)
+    for attempt in attempts:
+        await view.outcome(attempt)
+    words = [text for text in said(view) if "'unknown'" in text]
+    assert len(words) == (strict == "false")
+    assert lab.cluster.rows()[0].extra == ({"known": "1"} if strict == "false" else {"known": "1", "unknown": "2"})
+
+
+async def test_trouble_with_the_files_is_lived_through(lab: BatchLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = await lab.open()
+    listed, times = Spool.news, iter(range(3))
+
+    def stale(self: Spool) -> list[str]:
+        if next(times, None) is not None:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return listed(self)
+
+    monkeypatch.setattr(Spool, "news", stale)
+    assert (await view.run_one(view.shell("true"))).reason == Reason.FINISHED
+    assert len([text for text in said(view) if "Stale file handle" in text]) == 1
+
+
+async def test_an_outcome_that_cannot_be_read_is_that(lab: BatchLab) -> None:
+    view = await lab.open()
+    lab.cluster.set(paused=True)
+    attempt = view.shell("true")
+    await view.submit(attempt)
+    await view.standing(attempt)
+    Path(lab.spool.path("news", "1-1.1.done")).write_bytes(b"\xc1")
+    assert (await view.outcome(attempt)).reason == Reason.PARTITION
+
+
+async def test_runs_share_one_watch(lab: BatchLab) -> None:
+    first = await lab.open()
+    (adapter,) = lab.adapters
+    info = msgspec.structs.replace(lab.info(), run="other")
+    second = View(lab, await adapter.open(info), "other")  # type: ignore[arg-type]
+    lab.views.append(second)
+    await second.session.find([])
+    lab.cluster.set(paused=True)
+    attempts = [view.shell("true") for view in (first, second) for _ in range(2)]
+    await first.submit(*attempts[:2])
+    await second.submit(*attempts[2:])
+    await first.standing(attempts[0])
+    await second.standing(attempts[2])
+    assert engine_of(first) is engine_of(second)
+    asked = engine_of(first).calls.total["look"]
+    boards = [session_of(view)._board for view in (first, second)]
+    await until(lambda: all(task.seen for board in boards for task in board.tasks.values()))
+    assert engine_of(first).calls.total["look"] <= asked + 2
+    await first.close()  # whose attempts go on, and nobody here hears of them
+    lab.cluster.set(paused=False)
+    for attempt in attempts[2:]:
+        assert (await second.outcome(attempt)).reason == Reason.FINISHED
+    assert not first.outcomes
+
+
+async def test_services_are_told_to_stop_before_they_are_handed_over_too(lab: BatchLab) -> None:
+    view = await lab.open()
+    await view.session.limit(1, 0, 0)
+    lab.cluster.set(paused=True)
+    attempts = [view.shell("true") for _ in range(2)]
+    await view.submit(*attempts)
+    await view.standing(attempts[0])
+    await view.session.stop_services([attempt.key for attempt in attempts])
+    await until(lambda: lab.spool.asked_to_stop(Ticket("1-1", 1)))
+    lab.cluster.set(paused=False)
+    await view.standing(attempts[1])
+    assert lab.spool.asked_to_stop(Ticket("1-2", 1))

@@ -176,7 +176,7 @@ class Handing:
         """It is there: watch it. `since`: when it was handed over (monotonic seconds), if not now."""
         submission.handed = time.monotonic() if since is None else since
         self._board.taken(submission)
-        self._engine.watch.add(submission)
+        self._engine.watch.add(submission, at_once=since is not None)
         self._engine.removing.wake()
 
     def _write(self, submission: Submission, attempts: list[Attempt], order: Order) -> Order:

@@ -51,9 +51,11 @@ class Watch:
         """Seconds between looks, now."""
         return self._rhythm.interval
 
-    def add(self, submission: Submission) -> None:
-        """Ask about this one from now on: what it is called is known."""
-        if not self._watched:
+    def add(self, submission: Submission, *, at_once: bool = False) -> None:
+        """Ask about this one from now on: what it is called is known. `at_once`: nobody here knows how it stands."""
+        if at_once:
+            self._next = min(self._next, time.monotonic())
+        elif not self._watched:
             self._rhythm.hurry()
             self._next = time.monotonic() + min(SOON, self._rhythm.interval)
         self._watched[submission.order] = submission
