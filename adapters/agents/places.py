@@ -96,10 +96,7 @@ class Places:
         return file
 
     def _check(self) -> None:
-        try:
-            latest = max(epochs(Path(self._store, layout.log_dir(self._run)), REAL), default=0)
-        except LogTrouble as error:
-            raise StoreError(str(error)) from error
+        latest = latest_epoch(self._store, self._run)
         if latest > self._epoch:
             raise Fenced(f"run {self._run} is led by epoch {latest}, and this is {self._epoch}")
 
@@ -109,6 +106,14 @@ class Places:
         except FileNotFoundError:
             return []
         return [os.path.join(self._directory, name) for name in sorted(names) if name.endswith(_SUFFIX)]
+
+
+def latest_epoch(store: str, run: str) -> int:
+    """The epoch of the latest leader that has begun. Raises `StoreError`."""
+    try:
+        return max(epochs(Path(store, layout.log_dir(run)), REAL), default=0)
+    except LogTrouble as error:
+        raise StoreError(str(error)) from error
 
 
 def _lines(path: str) -> list[_Line]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -15,6 +16,9 @@ from orch.adapters.local import LinkCut
 from orch.adapters.ssh.line import Line
 from orch.errors import StoreError
 from orch.store.file import TEMPORARY, FileStore
+
+_STORED = re.compile(r"runs/[^/]+/(values|files|logs)/.+")
+"""What a host may have put into the leader's store."""
 
 _CUT = (asyncssh.ConnectionLost, asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection)
 
@@ -66,9 +70,9 @@ class Files:
 
     async def fetch(self, path: str, digest: str) -> None:
         """Have a file or directory here, durable. Raises `StoreError` where it is not what it is said to be."""
-        local = self._store.local_path(path)
-        await asyncio.to_thread(local.parent.mkdir, 0o700, True, True)  # noqa: FBT003 - parents, exist_ok
-        draft = local.parent / f"{TEMPORARY}{os.urandom(8).hex()}"
+        if not _STORED.fullmatch(path):
+            raise StoreError(f"{path} is no place for what a job leaves behind")
+        draft = self._store.local_path("/".join(path.split("/")[:2])) / f"{TEMPORARY}{os.urandom(8).hex()}"
         try:
             try:
                 sftp = await self._line.sftp()

@@ -8,6 +8,7 @@ the leader hears of its end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
@@ -15,13 +16,14 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 import asyncssh
 
 from orch.adapters.agents.host import HostSession
+from orch.adapters.agents.places import latest_epoch
 from orch.adapters.contract import Capacity, Finished, OfAttempt, RunInfo, Update
 from orch.adapters.local import LinkCut
 from orch.adapters.ssh.files import Files
 from orch.adapters.ssh.line import Line
 from orch.attempt import Attempt, Note, Outcome, Reason
 from orch.bus.events import Blob
-from orch.errors import AdapterError, OrchError
+from orch.errors import AdapterError, OrchError, StoreError
 from orch.store import layout
 from orch.store.file import MARKER
 
@@ -39,7 +41,7 @@ class MirrorSession:
         self._inner = inner
         self._line = line
         self._files = Files(line, info.store, there.store)
-        self._mirror, self._run = there.store, info.run
+        self._mirror, self._store, self._run, self._epoch = there.store, info.store, info.run, info.epoch
         self._sending: dict[str, Attempt] = {}
         self._cancelled: set[str] = set()
         self._stopped: set[str] = set()
@@ -117,11 +119,9 @@ class MirrorSession:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._inner.close()
-        if not self._live:
-            try:
+        with contextlib.suppress(AdapterError, StoreError):  # cut off: it stays until the run is there again, and over
+            if not self._live and await asyncio.to_thread(latest_epoch, self._store, self._run) <= self._epoch:
                 await self._line.ask("forget", f"{self._mirror}\0{self._run}")
-            except AdapterError:  # cut off: the next leader of any run there finds it
-                return
 
     # Sending --------------------------------------------------------------------------------------------------
 

@@ -25,8 +25,8 @@ def explained(error: Exception, name: Name, options: SshOptions) -> AdapterError
         return Refusal(
             f"it does not let us in{key} ({error.reason}): see whether this works: {_ssh(name, options)} true"
         )
-    if isinstance(error, asyncssh.KeyImportError | asyncssh.ConfigParseError | asyncssh.KeyExchangeFailed):
-        return Refusal(f"it cannot be connected to: {error}")
+    if isinstance(error, ValueError | asyncssh.KeyExchangeFailed):  # a key with a passphrase, a wrong configuration …
+        return Refusal(f"it cannot be connected to: {error}; a key that needs a passphrase belongs into ssh-agent")
     if isinstance(error, TimeoutError):
         return AdapterError(f"it does not answer within {options.timeout:g} s")
     if isinstance(error, OSError):
