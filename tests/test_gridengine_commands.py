@@ -29,7 +29,12 @@ def surveyed(complexes: str = "", **options: str) -> GridEngine:
     kept = [line for line in text.splitlines() if not new & set(line.split()[:1])]
     dialect = GridEngine({f"gridengine-{name.replace('_', '-')}": value for name, value in options.items()}, {})
     dialect.room(
-        [answer((GOLDEN / "qhost.xml").read_text()), answer("\n".join([*kept, complexes])), answer("smp\nmpi\n")]
+        [
+            answer((GOLDEN / "qhost.xml").read_text()),
+            answer("\n".join([*kept, complexes])),
+            answer("smp\nmpi\n"),
+            answer("", 1),
+        ]
     )
     return dialect
 
@@ -153,7 +158,12 @@ def test_what_a_job_may_not_pass_through(key: str) -> None:
 def test_strict_sites() -> None:
     dialect = GridEngine({"batch-strict": "true"}, {})
     dialect.room(
-        [answer((GOLDEN / "qhost.xml").read_text()), answer((GOLDEN / "qconf_sc.txt").read_text()), answer("")]
+        [
+            answer((GOLDEN / "qhost.xml").read_text()),
+            answer((GOLDEN / "qconf_sc.txt").read_text()),
+            answer(""),
+            answer(""),
+        ]
     )
     with pytest.raises(Refused, match="has no colour"):
         dialect.submit(msgspec.structs.replace(ORDER, backend=(("colour", "red"),)))
@@ -219,13 +229,13 @@ def test_ending_many() -> None:
 
 def test_what_there_is() -> None:
     dialect = GridEngine({}, {})
-    found = dialect.room([answer((GOLDEN / "qhost.xml").read_text()), answer("", 1), answer("", 1)])
+    found = dialect.room([answer((GOLDEN / "qhost.xml").read_text()), answer("", 1), answer("", 1), answer("", 1)])
     assert found == Room(cores=4.0, node_cores=4.0, node_memory=int(23.5 * GIB))
 
 
 def test_a_host_that_does_not_answer_may_be_larger() -> None:
     text = (GOLDEN / "qhost.xml").read_text().replace("23.5G", "-")
-    assert GridEngine({}, {}).room([answer(text), answer("", 1), answer("", 1)]).node_memory == 0
+    assert GridEngine({}, {}).room([answer(text), answer("", 1), answer("", 1), answer("", 1)]).node_memory == 0
 
 
 @pytest.mark.parametrize(
@@ -233,4 +243,14 @@ def test_a_host_that_does_not_answer_may_be_larger() -> None:
 )
 def test_nonsense_about_hosts_is_trouble(text: str) -> None:
     with pytest.raises(Trouble):
-        GridEngine({}, {}).room([answer(text), answer("", 1), answer("", 1)])
+        GridEngine({}, {}).room([answer(text), answer("", 1), answer("", 1), answer("", 1)])
+
+
+@pytest.mark.parametrize(
+    ("said", "most"), [("max_aj_tasks   75000\n", 1000), ("max_aj_tasks 200\n", 200), ("max_aj_tasks 0", 1000)]
+)
+def test_how_large_arrays_may_be(said: str, most: int) -> None:
+    dialect = GridEngine({}, {})
+    assert dialect.most_tasks == 1000
+    dialect.room([answer((GOLDEN / "qhost.xml").read_text()), answer("", 1), answer("", 1), answer(f"xterm x\n{said}")])
+    assert dialect.most_tasks == most

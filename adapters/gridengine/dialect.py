@@ -40,6 +40,9 @@ _EXPLAINED = 20
 
 _LEAST_PRIORITY = -1023
 
+_MOST_TASKS = 1000
+"""Of an array, unless the site says less."""
+
 
 class GridEngine:
     """One cell, the one that its commands on this host talk to.
@@ -50,11 +53,11 @@ class GridEngine:
     name = "gridengine"
     index_variable = "SGE_TASK_ID"
     job_variable = "JOB_ID"
-    most_tasks = 1000
     most_asked = 100_000
     lag = 16.0
 
     def __init__(self, options: Mapping[str, str], environment: Mapping[str, str]) -> None:
+        self.most_tasks = _MOST_TASKS
         self._options = options
         self._user = _user(environment)
         self._complexes: dict[str, site.Complex] = {}
@@ -241,16 +244,18 @@ class GridEngine:
     # What there is --------------------------------------------------------------------------------------------
 
     def survey(self) -> Sequence[Command]:
-        """Hosts, resources and parallel environments."""
-        return [Command(argv, env=_QUIET) for argv in (["qhost", "-q", "-xml"], ["qconf", "-sc"], ["qconf", "-spl"])]
+        """Hosts, resources, parallel environments, and how large arrays may be."""
+        questions = (["qhost", "-q", "-xml"], ["qconf", "-sc"], ["qconf", "-spl"], ["qconf", "-sconf"])
+        return [Command(argv, env=_QUIET) for argv in questions]
 
     def room(self, answers: Sequence[Answer]) -> Room:
         """What there is; kept, so that it is known how memory is to be asked for. GPUs are not told of."""
-        hosts, complexes, environments = answers
+        hosts, complexes, environments, configuration = answers
         if not complexes.code:
             self._complexes = site.read_complexes(complexes.out)
         if not environments.code:
             self._environments = site.read_environments(environments.out)
+        self.most_tasks = min(_MOST_TASKS, site.most_tasks(configuration.out) or _MOST_TASKS)
         return site.read_room(said.expect(hosts))
 
 

@@ -77,6 +77,12 @@ def devices(complexes: Mapping[str, Complex], name: str, count: int, cores: int)
     return str(count // cores)
 
 
+def most_tasks(text: str) -> int:
+    """`qconf -sconf`: of an array; 0: not said, or not limited (sge_conf(5), max_aj_tasks)."""
+    match = re.search(r"^max_aj_tasks\s+(\d+)", text, re.MULTILINE)
+    return int(match.group(1)) if match else 0
+
+
 def read_environments(text: str) -> list[str]:
     """`qconf -spl`: the names of parallel environments."""
     return [line.strip() for line in text.splitlines() if re.fullmatch(r"\S+", line.strip())]

@@ -106,7 +106,8 @@ def test_many_jobs_through_an_array_and_the_leader_dies_on_the_way(case: Case) -
 
 def test_qmaster_is_away_for_a_while(case: Case) -> None:
     """Jobs that run then end; the run waits, says why, and goes on by itself."""
-    with running(*case.run("away", 12), "--gate", str(case.gate), cwd=case.root) as process:
+    command = case.run("away", 12, "--batch-poll-interval", "2s")  # it asks while nobody answers
+    with running(*command, "--gate", str(case.gate), cwd=case.root) as process:
         until(lambda: len(case.runs()) >= 4, "jobs that run")
         case.system.kill("qmaster", signal.SIGTERM)
         case.gate.touch()

@@ -32,7 +32,10 @@ for d in bin lib utilbin; do ln -sfn $G "$ROOT/$d/$SGE_ARCH"; done
 ln -sfn /usr/share/gridengine/util "$ROOT/util"
 alive() { local p; p=$(cat "$1" 2>/dev/null) && [ -n "$p" ] && { tr "\0" " " <"/proc/$p/cmdline"; } 2>/dev/null | grep -q -- "$2"; }
 until_ok() { local n=$(( $1 * 10 )); shift; while ! "$@" >/dev/null 2>&1; do n=$((n-1)); [ $n -gt 0 ] || return 1; sleep 0.1; done; }
-spawn() { local n=$1; shift; setsid "$@" >>"$L/$n.out" 2>&1 </dev/null & echo $! >"$R/$n.pid"; }
+# jobs inherit what execd has: nothing of whoever calls this, as on a node
+spawn() { local n=$1; shift; setsid env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root SGE_ROOT="$SGE_ROOT" SGE_CELL="$SGE_CELL" \
+  SGE_ARCH="$SGE_ARCH" SGE_QMASTER_PORT="$SGE_QMASTER_PORT" SGE_EXECD_PORT="$SGE_EXECD_PORT" SGE_ND=1 "$@" \
+  >>"$L/$n.out" 2>&1 </dev/null & echo $! >"$R/$n.pid"; }
 
 # ---- cell files ----
 H=$(hostname)
