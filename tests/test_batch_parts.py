@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from itertools import pairwise
 
 import msgspec
@@ -194,6 +195,13 @@ def test_why_a_worker_was_told_to_end(end: End | None, reason: Reason) -> None:
     left = Outcome(key="k", reason=Reason.KILLED, signal=15, message="sent SIGTERM", host="node7", ended="then")
     found = endings.explained(left, end)
     assert (found.reason, found.signal, found.host, found.ended) == (reason, 15, "node7", "then")
+
+
+@pytest.mark.parametrize("end", [None, End(Reason.FINISHED, 0)])
+def test_who_heeds_a_warning_has_run_out_of_time(end: End | None) -> None:
+    left = Outcome(key="k", reason=Reason.KILLED, signal=signal.SIGXCPU, message="its batch system sent SIGXCPU")
+    assert endings.explained(left, end).reason == Reason.MAXJOBDURATION
+    assert endings.explained(left, End(Reason.PREEMPTED)).reason == Reason.PREEMPTED
 
 
 def test_what_is_forgotten_says_where_it_was() -> None:

@@ -2,15 +2,23 @@
 
 Who reads this table beside `orch.state.policy`, which says what each reason costs, should find it fair:
 
-| the batch system says      | a worker had it                     | none had it                              |
-|----------------------------|-------------------------------------|------------------------------------------|
-| anything, and we asked     | KILLED                              | KILLED                                   |
-| FINISHED                   | PARTITION: its outcome is not here  | ERROR: its worker did not begin          |
-| FAILED                     | FAILED; exit code 70: ERROR         | ERROR: its worker did not begin          |
-| KILLED, by somebody else   | FAILED                              | FAILED                                   |
-| MEMLIMIT, LOST, PREEMPTED… | that                                | that                                     |
-| nothing, it was ended      | LOST                                |                                          |
-| nothing, it is forgotten   | MISSING                             | MISSING                                  |
+| the batch system says              | a worker had it                         | none had it                         |
+|------------------------------------|-----------------------------------------|-------------------------------------|
+| anything, and we asked             | KILLED                                  | KILLED                              |
+| FINISHED                           | PARTITION: its outcome is not here      | ERROR: its worker did not begin     |
+| FAILED                             | FAILED; exit code 70: ERROR             | ERROR: its worker did not begin     |
+| KILLED, by somebody else           | FAILED                                  | FAILED                              |
+| MEMLIMIT, LOST, PREEMPTED …        | that                                    | that                                |
+| nothing: it has forgotten it       | MISSING                                 | MISSING                             |
+
+A worker that was told to end, and not by us, has left an outcome that says so, and the batch system is asked why:
+
+| the batch system says              |                                                                               |
+|------------------------------------|-------------------------------------------------------------------------------|
+| FINISHED or nothing, after a warning that time is up | MAXJOBDURATION                                              |
+| FINISHED, FAILED, KILLED, ERROR    | FAILED: somebody else has ended it                                            |
+| MEMLIMIT, LOST, PREEMPTED …        | that                                                                          |
+| nothing                            | LOST                                                                          |
 
 Somebody who ends a job in the queue by hand wants it to end. If that cost nothing, it would come back at once; and
 there are batch systems on which that cannot be told from a program that is killed.
@@ -19,6 +27,7 @@ there are batch systems on which that cannot be told from a program that is kill
 from __future__ import annotations
 
 import re
+import signal
 
 from orch.adapters.batch.dialect import End
 from orch.attempt import Outcome, Reason
@@ -26,6 +35,10 @@ from orch.worker.spool import Claim
 
 CANNOT_RUN = 70
 """The exit code of a worker that could not run its task (`orch.worker`)."""
+
+TIME_IS_UP = (signal.SIGXCPU, signal.SIGUSR1)
+"""What is sent as a warning before a time limit, where a site or user wants one: queue_conf(5) of Grid Engine (s_cpu,
+s_rt), and what the dialects ask for. Who heeds it ends in time, and to the batch system that looks as if all were well."""
 
 MOST_LINES = 3
 MOST_CHARACTERS = 600
@@ -88,6 +101,8 @@ def _is_telling(end: End, claim: Claim | None) -> bool:
 
 def explained(outcome: Outcome, end: End | None) -> Outcome:
     """A worker was told to end, not by us, and has left `outcome`. `end`: why, as the batch system says, if it does."""
+    if outcome.signal in TIME_IS_UP and (end is None or end.reason is Reason.FINISHED):
+        return _because(outcome, Reason.MAXJOBDURATION, f"{outcome.message}: its time is up")
     if end is None:
         return _because(outcome, Reason.LOST, f"{outcome.message}, and the batch system does not say why")
     if end.reason in (Reason.FINISHED, Reason.FAILED, Reason.KILLED, Reason.ERROR):

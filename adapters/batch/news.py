@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from orch.adapters.batch.board import Board
@@ -38,6 +38,10 @@ AT_ONCE = 500
 """Files that are read before others have their turn."""
 
 
+Content = Claim | Outcome | list[Note] | None
+"""Of a file of news; None: it is not there, or makes no sense."""
+
+
 class Item(NamedTuple):
     """A file of news: `kind` started, notes or done; `number` of notes."""
 
@@ -59,6 +63,11 @@ def parse(name: str) -> Item | None:
     except (ValueError, IndexError):
         pass
     return None
+
+
+def _order(item: Item) -> tuple[Ticket, bool, int]:
+    """Of a task: started, notes, done."""
+    return item.ticket, item.kind == "done", item.number
 
 
 class Account(NamedTuple):
@@ -123,7 +132,7 @@ class News:
         new = sorted(names - self._known)
         items = [item for item in map(parse, new) if item is not None and self._board.of(item.ticket) is not None]
         self._known = names & (self._known | {item.name for item in items})
-        items.sort(key=lambda item: (item.ticket, item.kind == "done", item.number))  # started, notes, done
+        items.sort(key=_order)
         for first in range(0, len(items), AT_ONCE):
             part = items[first : first + AT_ONCE]
             for item, found in await hands().run(self._read, part):
@@ -140,10 +149,22 @@ class News:
                 self._spool.refresh()
         return set(self._spool.news())
 
-    def _read(self, items: Sequence[Item]) -> list[tuple[Item, Claim | Outcome | list[Note] | None]]:
-        return [(item, self._content(item)) for item in items]
+    def _read(self, items: Sequence[Item]) -> list[tuple[Item, Content]]:
+        found = [(item, self._content(item)) for item in items]
+        ended = {item.ticket for item, content in found if isinstance(content, Outcome)}
+        known = {item.name for item in items}
+        missed = [each for each in self._notes_of(ended) if each[0].name not in known]
+        return sorted([*found, *missed], key=lambda each: _order(each[0])) if missed else found
 
-    def _content(self, item: Item) -> Claim | Outcome | list[Note] | None:
+    def _notes_of(self, tickets: Collection[Ticket]) -> list[tuple[Item, Content]]:
+        """What was said before an end. A listing that was under way meanwhile may have the end and not that (readdir(3));
+        one that begins when the end is there has all.
+        """
+        items = [parse(name) for name in self._spool.news()] if tickets else []
+        notes = [item for item in items if item is not None and item.kind == "notes" and item.ticket in tickets]
+        return [(item, self._content(item)) for item in sorted(notes, key=_order)]
+
+    def _content(self, item: Item) -> Content:
         try:
             if item.kind == "started":
                 return self._spool.started(item.ticket)
@@ -157,7 +178,7 @@ class News:
             assert task is not None
             return Outcome(key=task.key, reason=Reason.PARTITION, message=f"its outcome cannot be read: {error}")
 
-    def _take(self, item: Item, found: Claim | Outcome | list[Note] | None) -> None:
+    def _take(self, item: Item, found: Content) -> None:
         task = self._board.of(item.ticket)
         if task is None:
             return
@@ -174,17 +195,19 @@ class News:
 
     async def check(self, tasks: Iterable[Task]) -> None:
         """Take in the outcomes of these tasks, if there are any."""
-        for task, outcome in await hands().run(self._outcomes, [task for task in tasks if not task.gone]):
-            self._board.ended(task, outcome)
+        items = [Item(f"{task.ticket}.done", task.ticket, "done") for task in tasks if not task.gone]
+        for item, found in await hands().run(self._read_anew, items):
+            self._take(item, found)
 
-    def _outcomes(self, tasks: Sequence[Task]) -> list[tuple[Task, Outcome]]:
+    def _read_anew(self, items: Sequence[Item]) -> list[tuple[Item, Content]]:
         with contextlib.suppress(OSError):
             self._spool.refresh()
-        found = [(task, self._content(Item("", task.ticket, "done"))) for task in tasks]
-        return [(task, outcome) for task, outcome in found if isinstance(outcome, Outcome)]
+        return self._read(items)
 
     async def _conclude(self, task: Task) -> None:
         account = await hands().run(self._account, task)
+        for item, found in await hands().run(self._notes_of, {task.ticket}):
+            self._take(item, found)
         outcome = self._board.conclude(task, *account)
         if outcome is None:
             return
