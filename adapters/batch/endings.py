@@ -38,7 +38,7 @@ CANNOT_RUN = 70
 
 TIME_IS_UP = (signal.SIGXCPU, signal.SIGUSR1)
 """What is sent as a warning before a time limit, where a site or user wants one: queue_conf(5) of Grid Engine (s_cpu,
-s_rt), and what the dialects ask for. Who heeds it ends in time, and to the batch system that looks as if all were well."""
+s_rt), and what the dialects ask for. Who heeds it ends in time, and to the batch system all looks well."""
 
 MOST_LINES = 3
 MOST_CHARACTERS = 600
