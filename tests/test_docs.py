@@ -19,9 +19,10 @@ from types import ModuleType
 import pytest
 
 import orch
+from orch.adapters.settings import OURS
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)#\s]+)[^)]*\)")
 PROOF = re.compile(r"`(tests/test_\w+\.py)(?:::(\w+))?`")
@@ -113,3 +114,9 @@ def test_the_guarantees_name_their_proofs() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| ") and "promise | proved by" not in line]
     assert len(rows) > 20
     assert [row for row in rows if not PROOF.search(row)] == []
+
+
+def test_each_setting_of_a_batch_system_is_documented() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES if "batch-systems" in str(page))
+    names = {option.name for options in OURS.values() for option in options}
+    assert [name for name in sorted(names) if name not in text] == []
