@@ -294,6 +294,8 @@ class BatchSession:
 
     def looked(self) -> None:
         """Write down why what waits does wait, for whoever asks on another host; and look at what has ended."""
+        if self._closed:
+            return
         if self._board.waits:
             self._news.wake()
         pending = {
