@@ -146,6 +146,34 @@ def test_a_job_in_error_waits_and_says_why_and_goes_on(case: Case) -> None:
     assert "the batch system holds" in err
 
 
+def test_a_suspended_job_stops_and_goes_on(case: Case) -> None:
+    """It is warned by SIGUSR1 (submit(1), -notify), and all that belongs to it stops (qmod(1), -sj)."""
+    flow = case.root / "flow.py"
+    ticks, gate = case.root / "ticks", case.gate
+    flow.write_text(
+        "import orch\n\n\n@orch.workflow\ndef main() -> object:\n    return orch.command(\n"
+        f"        ['sh', '-c', 'while ! [ -e {gate} ]; do echo >> {ticks}; sleep 0.05; done'])\n"
+    )
+
+    def ticking() -> bool:
+        before = ticks.stat().st_size if ticks.exists() else 0
+        time.sleep(1.5)
+        return ticks.exists() and ticks.stat().st_size > before
+
+    options = ["run", "--adapter", "gridengine", "--store", str(case.store), "--no-probe"]
+    with running(*options, str(flow), cwd=case.root) as process:
+        until(lambda: ticking() or process.poll() is not None, "a job that runs")
+        assert process.poll() is None, process.communicate()
+        case.system.ask("qmod", "-sj", "*")
+        until(lambda: not ticking(), "it to be suspended")
+        assert process.poll() is None
+        case.system.ask("qmod", "-usj", "*")
+        until(ticking, "it to go on")
+        gate.touch()
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+
+
 def test_requests_of_the_user_do_not_matter(case: Case) -> None:
     """Default request files (sge_request(5)) may say anything; what orch relies on, it says itself."""
     (case.root / ".sge_request").write_text("-N mine -o /nowhere -j n -sync y -r y -b n -S /bin/false -wd /nowhere\n")
