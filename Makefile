@@ -55,7 +55,7 @@ test: $(READY)
 test-real: $(READY)
 	@[ "$$(id -u)" = 0 ] || { \
 	    echo "make test-real starts real batch systems, which takes root: nothing was tested" >&2; exit 2; }
-	$(BIN)/python -m pytest tests/real $(ARGS)
+	$(BIN)/python -m pytest tests/real -n 3 --dist loadgroup $(ARGS)
 
 simulate: $(READY)
 	@PYTHONPATH=tests $(BIN)/python -m simulator $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS),--time $(TIME))) \

@@ -84,7 +84,7 @@ class SlurmRig(Rig):
     """Jobs go to a partition from which they can be preempted. What Slurm itself can do to them, it does."""
 
     patience = 60.0
-    many = 200
+    many = 60
 
     def __init__(self, root: Path, slurm: Slurm) -> None:
         super().__init__(root)
