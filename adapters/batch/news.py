@@ -157,8 +157,10 @@ class News:
         return sorted([*found, *missed], key=lambda each: _order(each[0])) if missed else found
 
     def _notes_of(self, tickets: Collection[Ticket]) -> list[tuple[Item, Content]]:
-        """What was said before an end. A listing that was under way meanwhile may have the end and not that (readdir(3));
-        one that begins when the end is there has all.
+        """What was said before an end.
+
+        A listing that was under way meanwhile may have the end and not that (readdir(3)); one that begins when the end
+        is there has all.
         """
         items = [parse(name) for name in self._spool.news()] if tickets else []
         notes = [item for item in items if item is not None and item.kind == "notes" and item.ticket in tickets]
