@@ -78,6 +78,14 @@ class ByHand:
         assert seen is not None
         return seen
 
+    def recorded(self, job: str) -> Reason:
+        """Wait until sacct has its end."""
+        until(lambda: self.recalled(job), f"sacct to know {job}")
+        seen = self.recalled(job)
+        assert seen is not None
+        assert seen.end is not None
+        return seen.end.reason
+
 
 EAT = "exec python3 -c 'import time; x = bytearray(400 << 20); time.sleep(20)'"
 
@@ -103,11 +111,7 @@ def test_the_same_ends_in_squeue_and_sacct(tmp_path: Path) -> None:
         end = hand.over(job).end
         assert end is not None
         assert (end.reason, end.exit_code, end.signal) == wanted[name], end
-        until(lambda job=job: hand.recalled(job), f"sacct to know {job}")  # type: ignore[misc] - bound at once
-        recalled = hand.recalled(job)
-        assert recalled is not None
-        assert recalled.end is not None
-        assert recalled.end.reason is end.reason
+        assert hand.recorded(job) is end.reason
 
 
 @pytest.mark.usefixtures("bare")
