@@ -132,6 +132,33 @@ async def test_trouble_is_said_once_and_that_it_is_over(monkeypatch: pytest.Monk
     ]
 
 
+async def test_one_outage_is_said_once_whatever_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    calls = quick(monkeypatch, said)
+    down, up = shell("exit 1"), shell("true")
+
+    def parse(answers: Sequence[Answer]) -> None:
+        if answers[0].code:
+            raise Trouble("connection refused")
+
+    def full(_: Sequence[Answer]) -> None:
+        raise NotTaken("the queue is full")
+
+    for kind in ("look", "cancel", "search") * 3:
+        with pytest.raises(Trouble):
+            await calls.ask(kind, [down], parse)
+    for _ in range(3):
+        with pytest.raises(NotTaken):
+            await calls.ask("submit", [up], full)
+    assert [text.split(": ")[0] for text in said] == ["slurm does not answer", "slurm takes nothing now"]
+    await calls.ask("look", [up], parse)
+    await calls.ask("cancel", [up], parse)
+    assert len(said) == 2  # one of them does not answer yet
+    await calls.ask("search", [up], parse)
+    await calls.ask("submit", [up], parse)
+    assert [text.split(",")[0] for text in said[2:]] == ["slurm answers again", "slurm takes submissions again"]
+
+
 async def test_a_single_trouble_is_not_worth_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     calls = quick(monkeypatch, said)

@@ -143,6 +143,7 @@ def test_nothing_stays_where_nothing_is_left_to_do(spool: Spool) -> None:
     spool.write_orders("1-1", HEADER, [attempt(1)])
     assert not spool.leave()
     assert spool.read_environment(1) == {"A": "b"}
+    Path(spool.path("orders", ".2-1.orders.77")).touch()
     spool.clear([], ["1-1"])
     assert spool.leave()
     assert files(spool) == []

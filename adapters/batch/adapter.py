@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from orch.adapters.batch.choices import Choices
 from orch.adapters.batch.dialect import MakeDialect
 from orch.adapters.batch.engine import Engine
 from orch.adapters.batch.session import BatchSession
-from orch.adapters.contract import RunInfo
+from orch.adapters.contract import RunInfo, Session
 from orch.adapters.options import Option
+from orch.adapters.pilots.choice import PILOT
+
+if TYPE_CHECKING:
+    from orch.adapters.pilots.session import PilotSession
 
 Alike = tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]
 
@@ -30,10 +35,10 @@ class BatchAdapter:
         self._engines: dict[Alike, Engine] = {}
         self._opening = asyncio.Lock()
 
-    async def open(self, info: RunInfo) -> BatchSession:
+    async def open(self, info: RunInfo) -> Session:
         """Connect a run. Raises `Fenced`, and `UserError` where the batch system cannot be used from this host."""
         engine = await self.engine(info)
-        session = BatchSession(info, engine)
+        session = _session(info, engine)
         try:
             await session.open()
         except BaseException:  # cancelled, too: nobody else would close it
@@ -71,3 +76,11 @@ class BatchAdapter:
         while self._engines:
             _, engine = self._engines.popitem()
             await engine.close()
+
+
+def _session(info: RunInfo, engine: Engine) -> BatchSession | PilotSession:
+    if not info.options.get(PILOT):
+        return BatchSession(info, engine)
+    from orch.adapters.pilots.session import PilotSession  # few runs need it
+
+    return PilotSession(info, engine)

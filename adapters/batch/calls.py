@@ -32,6 +32,8 @@ MOST_ERR = 1024 * 1024
 WORTH_SAYING = 2
 """Times in a row that it has not answered."""
 
+_OVER = {"takes nothing now": "takes submissions again", "does not answer": "answers again"}
+
 _REMEMBERED = 600.0
 """Seconds for which calls are remembered one by one."""
 
@@ -45,8 +47,8 @@ class Kind:
         self.failures = 0
         self.since = 0.0
         self.not_before = 0.0
+        self.what = ""
         self.trouble = ""
-        self.said = False
 
 
 class Calls:
@@ -60,6 +62,7 @@ class Calls:
         self._say = say
         self._timeout = timeout
         self._kinds: dict[str, Kind] = {}
+        self._outages: dict[str, float] = {}  # what the user was told, and since when that is so
         self._recent: deque[tuple[float, str]] = deque()
         self.total: Counter[str] = Counter()
 
@@ -111,18 +114,21 @@ class Calls:
         wait = state.backoff.more()
         state.not_before = now + wait
         program = os.path.basename(commands[0].argv[0]) if commands else self._name
-        what = "takes nothing now" if isinstance(error, NotTaken) else "does not answer"
-        state.trouble = f"{self._name} {what}: {program}: {error}"
-        if state.failures >= WORTH_SAYING and not state.said:
-            state.said = True
+        state.what = "takes nothing now" if isinstance(error, NotTaken) else "does not answer"
+        state.trouble = f"{self._name} {state.what}: {program}: {error}"
+        if state.failures >= WORTH_SAYING and state.what not in self._outages:
+            self._outages[state.what] = state.since
             self._say(f"{state.trouble}; orch goes on asking, next in {format_duration(round(wait, 1))}")
 
     def _good(self, state: Kind) -> None:
-        if state.said:
-            took = format_duration(round(time.monotonic() - state.since))
-            self._say(f"{self._name} answers again, after {took}")
-        state.failures, state.said, state.trouble, state.not_before = 0, False, "", 0.0
+        if not state.failures:
+            return
+        state.failures, state.trouble, state.not_before = 0, "", 0.0
         state.backoff.reset()
+        lasts = any(each.failures and each.what == state.what for each in self._kinds.values())
+        if state.what in self._outages and not lasts:
+            took = format_duration(round(time.monotonic() - self._outages.pop(state.what)))
+            self._say(f"{self._name} {_OVER[state.what]}, after {took}")
 
     async def _call(self, kind: str, command: Command) -> Answer:
         now = time.monotonic()

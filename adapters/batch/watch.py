@@ -102,7 +102,7 @@ class Watch:
             for part in _parts([each.job for each in submissions], self._dialect.most_asked):
                 answer.update(await self._calls.ask("look", self._dialect.look(part), self._dialect.seen))
         except Trouble:
-            return False
+            return True  # nothing is known: it is asked again as soon as `Calls` lets that through
         live = [task for each in submissions for task in each.live]
         names = {task: task.id for task in live}
         there = [task for task in live if names[task] in answer]

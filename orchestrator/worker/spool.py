@@ -15,6 +15,7 @@
         output/E-N.I.out, .err       what the attempt writes, while it runs and until it is acknowledged
         output/E-N.I.log             what the worker itself writes, and the batch system about it
         deferred/HOST/E-N.I/         what the attempt has deferred to its end (`orch.worker.nodes`)
+        pilots/                      of pilots: see `orch.worker.pilot_files`
 
 A submission is numbered by the epoch of its leader and within it; its tasks from 1. So no name is ever used twice, also
 where two leaders do not know of each other. "E-N.I" is a ticket.
@@ -47,6 +48,9 @@ from orch.worker.locks import try_lock
 FOLDERS = ("orders", "claims", "news", "wishes", "output")
 LEADER = "leader"
 WORKER = "worker"
+
+PILOT = "pilot"
+"""The form of an attempt that is none: its worker is an agent (`orch.worker.pilot`)."""
 
 _MOST_LINKS = 1000
 """Names that one file is given: file systems bound that (65,000 on ext4, 1,024 on some others)."""
@@ -376,6 +380,10 @@ class Spool:
         for name in _names(self.root):
             if name.startswith("environment.") or name == "pending.json":
                 self._remove("", name)
+        for folder in FOLDERS:  # drafts of those that died while they wrote
+            for name in _names(os.path.join(self.root, folder)):
+                if name.startswith("."):
+                    self._remove(folder, name)
         return True
 
     def _remove(self, folder: str, name: str) -> None:
