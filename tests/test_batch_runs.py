@@ -19,7 +19,7 @@ from orch.adapters.batch.adapter import BatchAdapter
 from orch.adapters.batch.dialect import Answer, NotTaken, Order
 from orch.adapters.batch.pace import Backoff
 from orch.adapters.contract import Said, Unknown
-from orch.attempt import Reason
+from orch.attempt import Outcome, Reason
 from orch.errors import Fenced, UserError
 from orch.testing.cluster.client import Row
 from orch.testing.cluster.dialect import FakeDialect
@@ -295,8 +295,22 @@ async def test_trouble_with_the_files_is_lived_through(lab: BatchLab, monkeypatc
         return listed(self)
 
     monkeypatch.setattr(Spool, "news", stale)
+    outcome, reads = Spool.outcome, iter(range(2))
+
+    def unread(self: Spool, ticket: Ticket) -> Outcome | None:
+        if next(reads, None) is not None:
+            raise OSError(errno.EIO, "Input/output error")
+        return outcome(self, ticket)
+
+    monkeypatch.setattr(Spool, "outcome", unread)
+    monkeypatch.setattr(engine_of(view).watch, "_look", _nothing_changes)  # which would have its outcome read, too
     assert (await view.run_one(view.shell("true"))).reason == Reason.FINISHED
     assert len([text for text in said(view) if "Stale file handle" in text]) == 1
+    assert len([text for text in said(view) if "Input/output error" in text]) == 1
+
+
+async def _nothing_changes(_: object) -> bool:
+    return False
 
 
 async def test_an_outcome_that_cannot_be_read_is_that(lab: BatchLab) -> None:

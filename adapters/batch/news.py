@@ -131,12 +131,13 @@ class News:
         names = await hands().run(self._list)
         new = sorted(names - self._known)
         items = [item for item in map(parse, new) if item is not None and self._board.of(item.ticket) is not None]
-        self._known = names & (self._known | {item.name for item in items})
+        self._known &= names
         items.sort(key=_order)
         for first in range(0, len(items), AT_ONCE):
             part = items[first : first + AT_ONCE]
             for item, found in await hands().run(self._read, part):
                 self._take(item, found)
+            self._known |= {item.name for item in part}  # and not before: what could not be read is read again
         for task in self._board.due():
             await self._conclude(task)
         return bool(items)

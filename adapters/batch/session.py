@@ -280,7 +280,8 @@ class BatchSession:
 
     async def check(self, tasks: Sequence[Task]) -> None:
         """Take in their outcomes, if there are any."""
-        await self._news.check(tasks)
+        with contextlib.suppress(OSError):  # the news of the run say so, and try again
+            await self._news.check(tasks)
 
     def turned_up(self, submission: Submission) -> None:
         """It is there after all: it goes."""
