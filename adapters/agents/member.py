@@ -14,11 +14,8 @@ from orch.adapters.local import AHEAD
 from orch.attempt import Attempt
 from orch.bus.events import Resources
 
-_SHARE = 4
-"""Of what ended in the last second, this part is handed over ahead."""
-
 _LEAST = 1
-"""Attempts that are handed over ahead in any case."""
+"""Attempts that are handed over ahead in any case; else as many as have ended in the last second."""
 
 
 class Standing(enum.Enum):
@@ -125,4 +122,4 @@ class Member:
             if not held.over:
                 cores += held.wanted.cores
                 beyond += cores > self.capacity.cores
-        return max(_LEAST, min(AHEAD, len(self._ends) // _SHARE)) - beyond
+        return max(_LEAST, min(AHEAD, len(self._ends))) - beyond

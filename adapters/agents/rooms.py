@@ -1,8 +1,8 @@
 """Which attempt goes to which host: pure.
 
 An attempt goes where it fits now, to the host that has most left. What is to be done next waits on the host already, so
-that no slot idles while the leader is told of an end and answers: as many attempts as end there in a quarter of a
-second, and one at least. The rest waits in one line for all hosts. The first in it that fits nowhere holds a host:
+that no slot idles while the leader is told of an end and answers: as many attempts as end there in a second, and one
+at least. The rest waits in one line for all hosts. The first in it that fits nowhere holds a host:
 nothing that comes after it goes there, so that it gets its room some time. Once there is no line, and one host has room
 for what waits on another, that is taken back.
 """
