@@ -60,7 +60,23 @@ def test_what_is_in_error_is_asked_why_and_then_held() -> None:
     seen = dialect.seen([golden("qstat_j.txt", *why.argv), golden("qstat.xml", *again.argv)])
     assert seen["68.2"].stage is Stage.HELD
     assert seen["68.2"].why == """can't open output file "/nowhere/at all/é.2.log": No such file or directory"""
-    assert seen["71"].why == "All queues dropped because of overload or full"
+    assert seen["71"].why.startswith("All queues dropped because of overload or full; queue instance")
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (['cannot run in PE "smp", it offers 0 slots'], 'cannot run in PE "smp", it offers 0 slots'),
+        (
+            ['queue instance "a@b" dropped because it is full', 'queue instance "a@c" dropped because it is disabled',
+             "All queues dropped because of overload or full"],
+            'queue instance "a@c" dropped because it is disabled; All queues dropped because of overload or full',
+        ),
+    ],
+)  # fmt: skip
+def test_the_most_telling_obstacle_comes_first(lines: list[str], why: str) -> None:
+    text = "job_number:                 7\nscheduling info:            " + ("\n" + " " * 28).join(lines) + "\n"
+    assert queue.explained(text) == {"7": why}
 
 
 def test_what_cannot_be_explained_is_held_all_the_same() -> None:

@@ -118,8 +118,16 @@ def explained(text: str) -> dict[str, str]:
 
 
 def _obstacles(part: str) -> str:
-    """What hinders a job, rather than what is wrong with each queue; the lines of the scheduler (sched_conf(5))."""
+    """What hinders a job, rather than what is wrong with each of many queues; the lines of the scheduler."""
     match = _SCHEDULING.search(part)
     lines = [line.strip() for line in match.group(1).splitlines() if line.strip()] if match else []
-    telling = [line for line in lines if not line.startswith("queue instance") and "(Collecting" not in line]
-    return "; ".join((telling or lines)[:2])[:300]
+    return "; ".join(sorted(lines, key=_says_little)[:2])[:300]
+
+
+def _says_little(line: str) -> int:
+    """About the job, or why a queue is closed; then that all are, or are full."""
+    if line.startswith(("All queues", "(Collecting")):
+        return 2
+    if line.startswith("queue instance"):
+        return 3 if line.endswith(("it is full", "it is overloaded")) else 1
+    return 0
