@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from orch.adapters.registry import make_adapter
 from orch.adapters.settings import SSH
 from orch.adapters.ssh.names import Name, parse_hosts
 from orch.adapters.ssh.options import read_options
-from orch.errors import UserError
+from orch.errors import UnknownAdapter, UserError
 
 
 @pytest.mark.parametrize(
@@ -57,3 +60,11 @@ def test_each_setting_is_read() -> None:
     assert (options.lost_after, options.timeout, options.python) == (60, 5, "/usr/bin/python3")
     for option in SSH:
         assert not option.problem(given.get(option.name, "/x")) or option.name in given
+
+
+def test_without_asyncssh_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("asyncssh", "orch.adapters.ssh."))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "asyncssh", None)  # type: ignore[arg-type]  # how Python says: there is none
+    with pytest.raises(UnknownAdapter, match=r"pip install 'orch\[ssh\]'"):
+        make_adapter("ssh")
