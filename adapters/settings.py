@@ -74,9 +74,28 @@ def _hosts(text: str) -> object:
     return parse_hosts(text)
 
 
+def _pilot(text: str) -> object:
+    from orch.adapters.pilots.choice import parse_pilot  # few runs need it
+
+    return parse_pilot(text)
+
+
 YES_OR_NO = _one_of("true", "false")
 
-BATCH = (
+PILOTS: tuple[Option, ...] = (
+    Option(
+        "batch-pilot",
+        "run jobs in so many long tasks, each an agent: nodes=N[,time=TIME,cores=N,memory=SIZE,queue=NAME,gpus=N,"
+        "idle=TIME,min=N]; --pilot in short",
+        "PARTS",
+        "each job is a task",
+        _pilot,
+    ),
+    Option(
+        "batch-pilot-address", "the address or interface of a node on which its pilot listens", "NAME", "all of them"
+    ),
+)
+BATCH: tuple[Option, ...] = (
     Option("batch-poll-interval", "ask the batch system that often", "TIME", "as seldom as it can", parse_duration),
     Option("batch-max-queued", "tasks that are in the batch system at once", "N", "1000", _whole),
     Option(
@@ -91,6 +110,7 @@ BATCH = (
     ),
     Option("batch-strict", "unknown keys in backend={…} are errors", "", "false", YES_OR_NO),
     Option("batch-probe", "first look, from inside a task, whether nodes see the store", "", "true", YES_OR_NO),
+    *PILOTS,
 )
 """Those of all batch systems."""
 

@@ -16,7 +16,7 @@ from orch.config import Setting, find_settings, of_adapter, of_adapters
 _META = "orch.options of adapters"
 _ADAPTER = "orch.adapter"
 _NEGATION = "--no-"
-_SHORT = {"--no-probe": "--no-batch-probe"}
+_SHORT = {"--no-probe": "--no-batch-probe", "--pilot": "--batch-pilot"}
 """What has a shorter name on the command line."""
 
 

@@ -17,13 +17,20 @@ from orch.sizes import format_duration
 _SOON, _SELDOM = 0.2, 30.0
 """Seconds between tries to reach a host: at first, and when it is away for long."""
 
+_STEADY = 30.0
+"""Seconds after which a connection was a good one: those that are cut sooner are made less and less often."""
+
 
 class Attendance:
-    """Attends to the hosts of a session. `lost_after`: seconds for which one may be away before what it has is lost."""
+    """Attends to the hosts of a session. `lost_after`: seconds for which one may be away before what it has is lost.
 
-    def __init__(self, board: Board, lost_after: float) -> None:
+    `quiet`: that one is away, or is back, is not said.
+    """
+
+    def __init__(self, board: Board, lost_after: float, *, quiet: bool = False) -> None:
         self._board = board
         self._lost_after = lost_after
+        self._quiet = quiet
 
     async def attend(self, member: Member) -> None:
         """Be connected to a host, again and again."""
@@ -39,8 +46,9 @@ class Attendance:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _SELDOM)
                 continue
+            since = self._board.loop.time()
             await self._stay(member, session)
-            pause = _SOON
+            pause = _SOON if self._board.loop.time() - since > _STEADY else min(2 * pause, _SELDOM)
             await asyncio.sleep(pause)
 
     async def _stay(self, member: Member, session: HostSession) -> None:
@@ -59,7 +67,7 @@ class Attendance:
         if member.timer is not None:
             member.timer.cancel()
             member.timer = None
-        if member.standing is not Standing.NEW or member.trouble:
+        if (member.standing is not Standing.NEW or member.trouble) and not self._quiet:
             self._board.say(f"host {member.name} is back")
         member.session, member.capacity = session, session.capacity()
         member.standing, member.trouble, member.given_up = Standing.UP, "", False
@@ -76,7 +84,8 @@ class Attendance:
         member.trouble = str(error)
         if first:
             member.since = self._board.loop.time()
-            self._board.say(f"host {member.name}: {error}")
+            if not self._quiet:
+                self._board.say(f"host {member.name}: {error}")
             member.timer = self._board.loop.call_later(self._lost_after, self._give_up, member)
         if standing is Standing.REFUSED or (standing is Standing.CUT and member.standing is Standing.UP):
             member.standing = standing
@@ -102,12 +111,12 @@ class Attendance:
             )
         self._board.change()
 
-    def lose(self, member: Member, why: str) -> int:
-        """What a host had is lost; how many attempts that is."""
+    def lose(self, member: Member, why: str, reason: Reason = Reason.LOST) -> int:
+        """What a host had is lost, or whatever else is the reason; how many attempts that is."""
         lost = [held for held in member.held.values() if not held.over]
         for held in lost:
             if held.handed:
-                self._board.end(held, Reason.KILLED if held.cancelled else Reason.LOST, why)
+                self._board.end(held, Reason.KILLED if held.cancelled else reason, why)
             else:  # the line is where it is still
                 del member.held[held.key]
                 self._board.wait(held)

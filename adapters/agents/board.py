@@ -61,11 +61,15 @@ class Board:
 
     def end(self, held: Held, reason: Reason, message: str) -> None:
         """It is over, and no host says so."""
+        host = held.member.name if held.member is not None else ""
+        self.finish(held, Outcome(key=held.key, reason=reason, message=message, host=host))
+
+    def finish(self, held: Held, outcome: Outcome) -> None:
+        """It is over, and this is known from elsewhere than from its host."""
         held.over = True
         if held.member is not None:
             held.member.held.pop(held.key, None)
-        host = held.member.name if held.member is not None else ""
-        self.tell(Finished(held.key, Outcome(key=held.key, reason=reason, message=message, host=host)))
+        self.tell(Finished(held.key, outcome))
         self.wake.set()
 
     def assume(self, held: Held) -> None:

@@ -90,7 +90,7 @@ class Dealer:
                 continue  # dropped meanwhile
             if held.cancelled:
                 self._board.end(held, Reason.KILLED, "ended on request")
-            elif member.session is None:
+            elif member.session is None or member.leaving:
                 del member.held[held.key]
                 self._board.wait(held)
             else:

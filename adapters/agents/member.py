@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import enum
+import math
 from collections import deque
 
 from orch.adapters.agents.host import Host, HostSession
@@ -72,7 +73,7 @@ class Held:
 class Member:
     """A host. `session` while it is up; `held` is what it was given; `since` when it went away (the loop's clock).
 
-    `given_up`: it is away for so long that what it had was lost
+    `given_up`: it is away for so long that what it had was lost; `until`: when it ends (the loop's clock)
     """
 
     host: Host
@@ -87,6 +88,7 @@ class Member:
     tried: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     leaving: bool = False
     given_up: bool = False
+    until: float = math.inf
     _ends: deque[float] = dataclasses.field(default_factory=deque)
 
     @property
@@ -102,7 +104,7 @@ class Member:
     def room(self, now: float) -> Room:
         """What is left on it."""
         assert self.capacity is not None
-        room = Room(self.capacity, self._ahead(now))
+        room = Room(self.capacity, self._ahead(now), left=self.until - now)
         for held in self.held.values():
             if not held.over:
                 room.use(held.wanted)

@@ -10,6 +10,7 @@ for what waits on another, that is taken back.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 
 from orch.adapters.contract import Capacity, fits
@@ -19,7 +20,7 @@ from orch.bus.events import Accelerator, Resources
 
 @dataclasses.dataclass
 class Room:
-    """What is left on a host. `ahead`: how many attempts may be handed over beyond what fits."""
+    """What is left on a host. `ahead`: how many attempts may be handed over beyond what fits; `left`: seconds."""
 
     total: Capacity
     ahead: int = 0
@@ -27,6 +28,7 @@ class Room:
     memory: int = 0
     disk: int = 0
     accelerators: list[Accelerator] = dataclasses.field(default_factory=list)
+    left: float = math.inf
 
     def use(self, wanted: Resources) -> None:
         """An attempt is there that wants this."""
@@ -55,6 +57,7 @@ class Room:
             self.cores + wanted.cores <= total.cores
             and self.memory + wanted.memory <= total.memory
             and self.disk + wanted.disk <= total.disk
+            and wanted.walltime <= self.left
             and not (
                 wanted.accelerators and devices.lacking(total.accelerators, wanted.accelerators, self.accelerators)
             )
@@ -62,7 +65,7 @@ class Room:
 
     def could_have(self, wanted: Resources) -> bool:
         """Would it fit if nothing else were there?"""
-        return not fits(wanted, self.total)
+        return wanted.walltime <= self.left and not fits(wanted, self.total)
 
     @property
     def load(self) -> float:

@@ -12,7 +12,7 @@ this one, that it never heard of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -22,8 +22,9 @@ from orch.adapters.agents.dealer import Dealer
 from orch.adapters.agents.host import LOST_AFTER, Host
 from orch.adapters.agents.member import Held, Member, Standing
 from orch.adapters.agents.places import Places
-from orch.adapters.contract import Capacity, RunInfo, Unknown, Update
-from orch.attempt import Attempt, Reason
+from orch.adapters.contract import Capacity, RunInfo, Session, Unknown, Update
+from orch.attempt import Attempt, Outcome, Reason
+from orch.bus.events import Resources
 from orch.errors import AdapterError
 from orch.sizes import format_duration
 
@@ -34,13 +35,16 @@ PATIENCE = 30.0
 class AgentsSession:
     """A session with any number of hosts. `open` it; `add` and `remove` hosts at any time.
 
-    `lost_after`: seconds for which a host may be away before what it has is lost.
+    `lost_after`: seconds for which a host may be away before what it has is lost. `quiet`: that hosts come and go is
+    nothing that the user is to be told.
     """
 
-    def __init__(self, info: RunInfo, hosts: Iterable[Host], lost_after: float = LOST_AFTER) -> None:
+    def __init__(
+        self, info: RunInfo, hosts: Iterable[Host], lost_after: float = LOST_AFTER, *, quiet: bool = False
+    ) -> None:
         self._board = Board(info)
         self._places = Places(info.store, info.run, info.epoch)
-        self._attendance = Attendance(self._board, lost_after)
+        self._attendance = Attendance(self._board, lost_after, quiet=quiet)
         self._closed = False
         for host in hosts:
             self.add(host)
@@ -71,22 +75,65 @@ class AgentsSession:
         member = self._board.members[host.name] = Member(host)
         member.task = self._board.begin(self._attendance.attend(member))
 
+    def ends_at(self, name: str, when: float) -> None:
+        """A host is to be given only what is over by then (the loop's clock), as far as wall times tell."""
+        self._board.members[name].until = when
+
     def drain(self, name: str) -> None:
-        """Give a host nothing more to do: it is about to go."""
-        self._board.members[name].leaving = True
-        self._board.change()
+        """Give a host nothing more to do, and take back what waits there: it is about to go."""
+        member = self._board.members[name]
+        if not member.leaving:
+            member.leaving = True
+            self._board.begin(self._take_back(member))
+            self._board.change()
+
+    async def _take_back(self, member: Member) -> None:
+        idle = [held for held in member.held.values() if held.idles]
+        number = self._board.number()
+        for held in idle:
+            held.moving = number
+        if idle and member.session is not None:
+            await member.session.withdraw([held.key for held in idle], number)
+
+    def demand(self, share: Callable[[Resources], float]) -> float:
+        """What all attempts come to that are not over, but for those on hosts that are about to go."""
+        return sum(
+            share(held.wanted)
+            for held in self._board.held.values()
+            if not held.over and not (held.member is not None and held.member.leaving)
+        )
+
+    def in_line(self, key: str) -> bool:
+        """Is it one that no host has?"""
+        held = self._board.held.get(key)
+        return held is not None and held.member is None and not held.over
+
+    @property
+    def limits(self) -> RunInfo:
+        """What the run may use at once."""
+        return self._board.info
+
+    def session(self, name: str) -> Session | None:
+        """The connection to a host, while there is one."""
+        return self._board.members[name].session
 
     def idle(self, name: str) -> bool:
         """Has a host nothing to do?"""
         return all(held.over for held in self._board.members[name].held.values())
 
-    async def remove(self, name: str, why: str) -> None:
-        """A host is gone for good; what it had is lost."""
+    async def remove(
+        self, name: str, why: str, reason: Reason = Reason.LOST, ends: Mapping[str, Outcome] | None = None
+    ) -> None:
+        """A host is gone for good; what it had has ended like this, but for what is known to have ended otherwise."""
         member = self._board.members.pop(name)
         assert member.task is not None
         member.task.cancel()
         await asyncio.gather(member.task, return_exceptions=True)
-        self._attendance.lose(member, why)
+        for key, outcome in (ends or {}).items():
+            held = member.held.get(key)
+            if held is not None and not held.over:
+                self._board.finish(held, outcome)
+        self._attendance.lose(member, why, reason)
         self._board.change()
 
     # The contract ---------------------------------------------------------------------------------------------

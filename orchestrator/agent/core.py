@@ -53,7 +53,7 @@ class Agent:
         self._connections: dict[Connection, None] = {}  # in the order in which they came
         self._news = News(parts.loop)
         self._sync = False
-        self._ending = False
+        self._ending = ""
         self._leaving: Timer | None = None
         self._was_needed = False
         self._trouble = ""
@@ -71,9 +71,9 @@ class Agent:
             self._journal.write()
         self._journal.close()
 
-    def end(self) -> None:
+    def end(self, why: str = "its agent was told to end") -> None:
         """End all attempts as LOST, and then leave."""
-        self._ending = True
+        self._ending = self._ending or why
 
     # What an earlier agent left -------------------------------------------------------------------------------
 
@@ -172,6 +172,11 @@ class Agent:
             room = self._rooms.room(message.runtime)
         except OSError as error:
             connection.refuse(f"the work directory {message.runtime} cannot be used: {error.strerror or error}")
+            return
+        try:
+            info = self._parts.adapted(info)
+        except (OSError, ValueError) as error:
+            connection.refuse(f"what it needs to know of the run cannot be read: {error}")
             return
         self._epochs[info.run] = info.epoch
         run = self._run(info.run)
@@ -272,7 +277,9 @@ class Agent:
     def _stop_services(self, run: Run, keys: list[str]) -> None:
         for key in keys:
             task = run.tasks.get(key)
-            if task is not None and task.live:
+            if key and key == self._parts.own:
+                self.end("its leader has given the agent back")
+            elif task is not None and task.live:
                 self._execution.dismiss(task)
             elif task is None and key not in run.kept:
                 self._tell(run, Unknown(key))
@@ -429,7 +436,7 @@ class Agent:
         if self._ending:
             for task in list(self._tasks.values()):
                 if task.live and task.phase is not Phase.LINKED:
-                    self._execution.stop(task, Reason.LOST, "its agent was told to end")
+                    self._execution.stop(task, Reason.LOST, self._ending)
         self._write_journal()  # what was accepted is known to the next agent before it can do this one any harm
         if self._trouble:
             self._refuse_to_start()

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Protocol
 
+from orch.adapters.contract import RunInfo
 from orch.agent.admission import Admission
 from orch.agent.journal import Journal
 from orch.agent.model import Task
@@ -103,6 +104,8 @@ class Parts:
     `complain`             takes lines for the agent's log
     `store`                the only one that it serves, if not empty
     `store_is_there`       has it been neither moved nor deleted?
+    `adapted`              what a leader says of its run, as it is to be here. Raises `OSError`, `ValueError`
+    `own`                  the key that stands for the agent itself: to stop that service is to end the agent
     """
 
     host: str
@@ -122,3 +125,5 @@ class Parts:
     complain: Callable[[str], None]
     store: str = ""
     store_is_there: Callable[[], bool] = lambda: True
+    adapted: Callable[[RunInfo], RunInfo] = lambda info: info
+    own: str = ""

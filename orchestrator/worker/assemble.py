@@ -110,7 +110,7 @@ def assemble(
 
     Raises `OSError`.
     """
-    name = _name()
+    name = mark()
     rooms = Rooms(store, host)
     scratch = Scratch(directories.runtime, directories.kept)
     place = Place(store, scratch.root, host, directories.deferred)
@@ -142,7 +142,7 @@ def _parts(loop: Loop, rooms: Rooms, execution: Execution, host: str) -> Parts:
         leftovers=NoLeftovers(),
         latest_epoch=lambda _run: 0,
         running=Monitor(loop, execution).wake,
-        complain=_complain,
+        complain=complain,
     )
 
 
@@ -157,12 +157,12 @@ class NoLeftovers:
         """There are none."""
 
 
-def _complain(line: str) -> None:
+def complain(line: str) -> None:
     """In the worker's log. Where that cannot be written, as on a full disk, nothing is said."""
     with contextlib.suppress(OSError):
         os.write(2, f"orch: {line}\n".encode("utf-8", "backslashreplace"))
 
 
-def _name() -> str:
+def mark() -> str:
     """The first part of its marks, which no other process has or had."""
     return hashlib.sha256(os.urandom(32)).hexdigest()[:16]

@@ -26,7 +26,7 @@ from orch.worker.deputy import GONE, Deputy
 from orch.worker.front import FAILED
 from orch.worker.nodes import Node
 from orch.worker.probe import probe
-from orch.worker.spool import WORKER, Claim, Header, Spool, Ticket
+from orch.worker.spool import PILOT, WORKER, Claim, Header, Spool, Ticket
 from orch.worker.surroundings import environment_of, given_to
 from orch.worker.suspension import Suspension
 
@@ -104,6 +104,10 @@ def _take(worker: Worker) -> None:
     header, attempt = _order(worker)
     if attempt is None:
         spool.put_outcome(ticket, probe(spool, ticket, claim.host))
+    elif attempt.form == PILOT:
+        from orch.worker.pilot import be_pilot  # few workers are one
+
+        spool.put_outcome(ticket, be_pilot(worker, header, attempt))
     else:
         _run(worker, header, attempt)
 
@@ -167,8 +171,8 @@ def _prepared(worker: Worker, header: Header, attempt: Attempt, stack: contextli
             execution.hurry(task)
 
     deputy = Deputy(loop, spool, ticket, claim, hurry)
-    _listen(loop, worker.front.warnings, deputy)
-    Suspension(loop, worker.front.pid, lambda: _pids(execution))
+    hear_warnings(loop, worker.front.warnings, lambda number: deputy.warned(number, time.monotonic()))
+    Suspension(loop, worker.front.pid, lambda: pids(execution))
 
     def serve() -> None:
         deputy.hand_over(agent, info, node.directories.runtime, _adapted(attempt))
@@ -181,17 +185,20 @@ def _prepared(worker: Worker, header: Header, attempt: Attempt, stack: contextli
     return serve
 
 
-def _pids(execution: Execution) -> Iterator[int]:
+def pids(execution: Execution) -> Iterator[int]:
+    """Of all that its attempts have."""
     for task in execution.running:
         if task.phase is Phase.RUNNING:  # else its pid may be another's
             yield from execution.pids_of(task)
 
 
-def _listen(loop: Loop, warnings: int, deputy: Deputy) -> None:
+def hear_warnings(loop: Loop, warnings: int, warned: Callable[[int], None]) -> None:
+    """Have `warned` told of the signals that the batch system sends."""
+
     def hear(_mask: int) -> None:
         said = os.read(warnings, 64)
         for number in said or bytes([GONE]):
-            deputy.warned(number, time.monotonic())
+            warned(number)
         if not said:
             loop.remove(warnings)
 
