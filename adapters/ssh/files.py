@@ -51,6 +51,11 @@ class Files:
             self._line.pushed.add(name)
         self._line.sending.pop(name, None)
 
+    def forgotten(self, directory: str) -> None:
+        """What was in there is there no more."""
+        gone = f"{self._mirror}\0{directory}/"
+        self._line.pushed = {name for name in self._line.pushed if not name.startswith(gone)}
+
     async def _send(self, source: Path, modes: dict[str, int], target: str) -> None:
         sftp, is_directory = await self._line.sftp(), "" not in modes
         if is_directory and await sftp.exists(target):

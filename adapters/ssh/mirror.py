@@ -122,6 +122,7 @@ class MirrorSession:
         with contextlib.suppress(AdapterError, StoreError):  # cut off: it stays until the run is there again, and over
             if not self._live and await asyncio.to_thread(latest_epoch, self._store, self._run) <= self._epoch:
                 await self._line.ask("forget", f"{self._mirror}\0{self._run}")
+                self._files.forgotten(layout.run_dir(self._run))
 
     # Sending --------------------------------------------------------------------------------------------------
 
