@@ -14,6 +14,11 @@ from orch.attempt import Reason
 GOLDEN = Path(__file__).parent / "golden" / "slurm"
 ORDER = Order(name="o-1234abcd-1-7", label="", size=1, script="/s", log="/l")
 
+POLICY = (
+    "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy "
+    "(job submit limit, user's size and/or time limits)"
+)
+
 
 def answer(out: str = "", err: str = "", code: int = 0, program: str = "squeue") -> Answer:
     return Answer(Command([program]), code, out, err)
@@ -217,7 +222,9 @@ def test_what_sbatch_calls_it(out: str, job: str) -> None:
         ("sbatch: error: Batch job submission failed: Unspecified error", 1, Refused),
         ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)", 1,
          NotTaken),
-        ("sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed: Job", 1, NotTaken),
+        (f"sbatch: error: AssocMaxSubmitJobLimit\n{POLICY}", 1, NotTaken),
+        (f"sbatch: error: QOSMaxCpuPerJobLimit\n{POLICY}", 1, Refused),
+        (POLICY, 1, NotTaken),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", 1, Trouble),
         ("sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received", 1, Trouble),
         ("Killed", 137, Trouble),

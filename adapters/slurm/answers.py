@@ -12,16 +12,18 @@ from orch.adapters.batch.dialect import Answer, NotTaken, Refused, Trouble
 
 _UNHEARD = re.compile(
     "connect failure|Connection refused|controller not responding|Unable to establish|backup controller in standby"
-    "|authentication|Munge decode|No route to host|Slurm temporarily unable|Slurm is in the process|ClusterName needs"
+    "|authentication|Munge decode|No route to host|Slurm temporarily unable|ClusterName needs"
     "|cannot stat file|resolve|DNS SRV",
     re.IGNORECASE,
 )
 """Nothing has arrived: the controller is down, or this host cannot talk to it."""
 
-_FULL = re.compile(
-    "SubmitJob|job submit limit|MaxJobCount|Required partition not available|in use, try again", re.IGNORECASE
-)
+_FULL = re.compile("SubmitJob|MaxJobCount|Required partition not available|in use, try again", re.IGNORECASE)
 """Not now: so many jobs are in the queue as may, or the partition is closed for the moment."""
+
+_POLICY = re.compile("violates accounting/QOS policy", re.IGNORECASE)
+_WHICH = re.compile(r"\b(Assoc|QOS)[A-Z]\w+")
+"""One text for limits that pass (on jobs in the queue) and that do not; a line before it says which limit, mostly."""
 
 _UNSURE = re.compile("timed out|Unexpected|Zero Bytes|Transport endpoint|Unable to contact|I/O error", re.IGNORECASE)
 """It may have arrived."""
@@ -44,7 +46,8 @@ def words(answer: Answer) -> str:
 def refuse(answer: Answer) -> NoReturn:
     """What sbatch means, if it has given no id. Raises `Refused`, `NotTaken`, `Trouble`."""
     said = words(answer)
-    if _FULL.search(answer.err) or _UNHEARD.search(answer.err):
+    some_limit = _POLICY.search(answer.err) and not _WHICH.search(answer.err)
+    if some_limit or _FULL.search(answer.err) or _UNHEARD.search(answer.err):
         raise NotTaken(said)
     if _UNSURE.search(answer.err):
         raise Trouble(said)
