@@ -314,8 +314,13 @@ class PilotSession:
             await self._explain()
             await asyncio.sleep(GATHER)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
+                async with asyncio.timeout(self._until_next()):
                     await self._wake.wait()
+
+    def _until_next(self) -> float:
+        """Seconds until it has to be looked again, if nothing happens."""
+        ends = [pilot.drain_at for pilot in self._pilots.values() if not pilot.draining]
+        return min([LOOK, *(max(0.0, each - time.monotonic()) for each in ends)])
 
     def _drain(self) -> None:
         now = time.monotonic()

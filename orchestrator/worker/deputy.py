@@ -143,7 +143,7 @@ class Deputy:
 
     def _over(self, outcome: Outcome) -> None:
         self._outcome = outcome
-        if not self._signal and _may_be_a_signals(outcome):
+        if not self._signal and may_be_a_signals(outcome):
             self._loop.after(HOLD, self._leave)
         else:
             self._leave()
@@ -201,7 +201,7 @@ class Deputy:
         )
 
 
-def _may_be_a_signals(outcome: Outcome) -> bool:
+def may_be_a_signals(outcome: Outcome) -> bool:
     """Can the news of the signal that ended it still be on its way? A shell says 128 and its number."""
     died = outcome.signal != 0 or (outcome.exit_code or 0) > 128
     return outcome.reason is Reason.LOST or (outcome.reason is Reason.FAILED and died)

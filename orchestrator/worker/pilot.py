@@ -42,6 +42,7 @@ from orch.store.file import FileStore
 from orch.worker.assemble import NoLeftovers, complain, mark
 from orch.worker.deputy import GONE
 from orch.worker.nodes import Directories, Node
+from orch.worker.pilot_ends import Ends
 from orch.worker.pilot_files import Address, PilotFiles, PilotOrders
 from orch.worker.serve import Worker, hear_warnings, pids
 from orch.worker.spool import Header
@@ -79,8 +80,9 @@ class Pilot:
             node.inherit()
             listening = stack.enter_context(listen(self._orders.address))
             agent, execution = self._assemble(node.directories)
+            ends = execution.listener = Ends(self._loop, agent)
             Door(self._loop, listening, self._files.secret(self._name), agent.accept, complain)
-            hear_warnings(self._loop, self._front.warnings, lambda number: self._warned(agent, number))
+            hear_warnings(self._loop, self._front.warnings, lambda number: self._warned(agent, ends, number))
             Suspension(self._loop, self._front.pid, lambda: pids(execution))
             self._write(listening, node.directories.runtime, began)
             self._end_in_time(agent)
@@ -174,12 +176,17 @@ class Pilot:
 
     def _end(self, agent: Agent, why: str) -> None:
         self._why = why
-        agent.end(f"its pilot {self._name} has ended: {why}")
+        agent.end(self._shown(why))
 
-    def _warned(self, agent: Agent, number: int) -> None:
+    def _shown(self, why: str) -> str:
+        return f"its pilot {self._name} has ended: {why}"
+
+    def _warned(self, agent: Agent, ends: Ends, number: int) -> None:
         said = "killed it" if number == GONE else f"sent {signal.Signals(number).name}"
         self._signal = self._signal or number
-        self._end(agent, f"its batch system {said}")
+        why = f"its batch system {said}"
+        ends.warned(self._shown(why))
+        self._end(agent, why)
 
     def _outcome(self) -> Outcome:
         """A signal is the batch system's to explain."""
