@@ -52,10 +52,11 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
+# Each file has systems of its own, so files can be tested side by side: they wait, mostly.
 test-real: $(READY)
 	@[ "$$(id -u)" = 0 ] || { \
 	    echo "make test-real starts real batch systems, which takes root: nothing was tested" >&2; exit 2; }
-	$(BIN)/python -m pytest tests/real -n 3 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest tests/real -n 3 --dist loadfile $(ARGS)
 
 simulate: $(READY)
 	@PYTHONPATH=tests $(BIN)/python -m simulator $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS),--time $(TIME))) \

@@ -12,9 +12,6 @@ import pytest
 from support.gridengine_rig import GridEngine
 from support.real import Slurm, free_ports
 
-SYSTEMS = {"slurm", "gridengine", "sshd", "hosts"}
-"""Fixtures that start one."""
-
 
 def pytest_sessionstart() -> None:
     """Without root nothing can be started: that is said in one line."""
@@ -22,16 +19,10 @@ def pytest_sessionstart() -> None:
         pytest.exit("tests/real starts real batch systems, which takes root: nothing was tested", returncode=2)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """To start a system may take a minute, and counts in the time of the test that wants it first.
-
-    The tests of one system stay together, in one process; systems can be tested side by side.
-    """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("-".join(sorted(SYSTEMS & set(item.fixturenames)))))
-        if item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(300))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """To start a system may take a minute, and counts in the time of the test that wants it first."""
+    if item.get_closest_marker("timeout") is None:
+        item.add_marker(pytest.mark.timeout(300))
 
 
 @pytest.fixture(scope="session")
