@@ -65,6 +65,6 @@ def test_each_setting_is_read() -> None:
 def test_without_asyncssh_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith(("asyncssh", "orch.adapters.ssh."))]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "asyncssh", None)  # type: ignore[arg-type]  # how Python says: there is none
+    monkeypatch.setitem(sys.modules, "asyncssh", None)  # how Python says: there is none
     with pytest.raises(UnknownAdapter, match=r"pip install 'orch\[ssh\]'"):
         make_adapter("ssh")
