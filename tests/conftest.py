@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from support.kits import SCRIPTED, SHARED
 
 os.environ["ORCH_RETRY_BACKOFF"] = "0"  # nobody waits for a retry; tests of the back-off set their own
 os.environ["XDG_CONFIG_HOME"] = "/nowhere"  # what the user has set for himself is no part of a test
@@ -32,6 +33,16 @@ def _wants_real(config: pytest.Config) -> bool:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Real batch systems are started for those who ask for them, as root."""
     return True if collection_path == REAL and not _wants_real(config) else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What scripted batch systems have in common is tried with one (`support.kits`); with ORCH_NIGHTLY=1 with all."""
+    if os.environ.get("ORCH_NIGHTLY") == "1":
+        return
+    left_out = [item for item in items if item.path.name in SCRIPTED and item.name in SHARED]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -9,6 +9,7 @@ from unittest import SkipTest
 
 import msgspec
 import pytest
+from support.kits import SCRIPTED, SHARED
 
 from orch.adapters.contract import Adapter
 from orch.adapters.null import NullAdapter, succeed
@@ -92,3 +93,8 @@ def test_what_a_rig_says_nothing_of_fails(rig: NullRig, monkeypatch: pytest.Monk
     assert "forget" in rig.undeclared()
     with pytest.raises(AssertionError):
         Kit().test_what_cannot_be_tried_is_declared(rig)
+
+
+def test_what_is_left_out_of_some_kits_is_there() -> None:
+    assert sorted(name for name in SHARED if not hasattr(AdapterContract, name)) == []
+    assert [name for name in sorted(SCRIPTED) if not (Path(__file__).parent / name).exists()] == []
