@@ -174,6 +174,8 @@ class MixedSession:
         side = self._sides.get(key)
         if self._here is None or side is not None:
             return side in {None, session}
+        if not update.ask:  # an agent that has not heard the question, and has to be asked: its predecessor has died
+            return True
         if update.ask != self._ask:  # an old answer, and nobody waits for it
             return False
         return self._unknown.setdefault(key, session) is not session

@@ -187,3 +187,15 @@ def test_the_registry_puts_this_host_beside_adapters_for_others(monkeypatch: pyt
     assert isinstance(made, MixedAdapter)
     assert isinstance(made._here, LocalAdapter)
     assert made.name == "null"
+
+
+async def test_an_agent_that_has_not_heard_the_question_has_to_be_asked(both: Both) -> None:
+    """Its predecessor has died with it: the leader asks again, else it would wait for ever."""
+    await both.session.find(["a"], 5)
+    both.there.to_say.put_nowait([Unknown("a", 5)])
+    both.here.to_say.put_nowait([Unknown("a")])
+    assert await both.next() == [Unknown("a")]
+    await both.session.find(["a"], 6)
+    both.there.to_say.put_nowait([Unknown("a", 6)])
+    both.here.to_say.put_nowait([Unknown("a", 6)])
+    assert await both.next() == [Unknown("a", 6)]

@@ -14,11 +14,11 @@ import pytest_asyncio
 from support.agents import PATIENCE, Signal, View
 from support.batchlab import BatchLab, asking, engine_of, said, session_of, writes
 
-from orch.adapters.batch import board, calls, news
+from orch.adapters.batch import board, calls, handing, news
 from orch.adapters.batch.adapter import BatchAdapter
 from orch.adapters.batch.dialect import Answer, NotTaken, Order
 from orch.adapters.batch.pace import Backoff
-from orch.adapters.contract import Said, Unknown
+from orch.adapters.contract import Queued, Said, Unknown
 from orch.attempt import Outcome, Reason
 from orch.errors import Fenced, UserError
 from orch.testing.cluster.client import Row
@@ -360,3 +360,68 @@ async def test_services_are_told_to_stop_before_they_are_handed_over_too(lab: Ba
     lab.cluster.set(paused=False)
     await view.standing(attempts[1])
     assert lab.spool.asked_to_stop(Ticket("1-2", 1))
+
+
+async def test_what_had_begun_and_was_never_heard_of_again_is_missing(
+    lab: BatchLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer of its submission is lost; before anybody can ask, its node dies, and it is forgotten."""
+    monkeypatch.setattr("orch.adapters.batch.handing.SURELY_VISIBLE", 0.2)
+    monkeypatch.setattr("orch.adapters.batch.engine.ORPHANS_AFTER", (0.2,))
+    view = await lab.open(missing_after="1s", call_timeout="5s")
+    lab.cluster.set(lose_next="hang")
+    there = Signal(tmp_path / "there")
+    attempt = view.shell(f"echo -n x > {there.path}; sleep 1000")
+    await view.submit(attempt)
+    await there.wait()
+    there.close()
+    row = lab.cluster.rows()[0]
+    lab.cluster.lose_node(row.host)
+    await asyncio.to_thread(lab.cluster.wait, over)
+    lab.cluster.fault("forget", row.job)
+    outcome = await view.outcome(attempt)
+    assert outcome.reason is Reason.MISSING
+    assert "forgotten" in outcome.message
+
+
+async def test_what_waits_for_its_turn_to_be_handed_over_is_known(lab: BatchLab, tmp_path: Path) -> None:
+    """Else it would be handed over twice, by whoever asks for it meanwhile, and run twice."""
+    view = await lab.open()
+    lab.cluster.set(down=True)
+    attempts = [asking(writes(view, tmp_path / f"ran{cores}"), cores=float(cores)) for cores in range(1, 5)]
+    attempts += [writes(view, tmp_path / "more", walltime=1000.0 + number) for number in range(4)]
+    await view.submit(*attempts)
+    await until(lambda: len(lab.spool.submissions()) == handing.AT_ONCE)
+    await view.session.find([attempt.key for attempt in attempts], 2)
+    for attempt in attempts:
+        assert isinstance(await view.standing(attempt), Queued)
+    await view.submit(*attempts)
+    await view.session.stop_services([attempts[-1].key])
+    await view.session.cancel([attempts[-2].key])
+    assert (await view.outcome(attempts[-2])).reason is Reason.KILLED
+    lab.cluster.set(down=False)
+    for attempt in attempts:
+        await view.outcome(attempt)
+    assert [(tmp_path / f"ran{cores}").read_text() for cores in range(1, 5)] == ["1\n", "2\n", "3\n", "4\n"]
+    assert sorted((tmp_path / "more").read_text().split()) == ["5", "6", "8"]
+
+
+async def test_a_question_while_another_is_looked_into_is_answered(
+    lab: BatchLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not known yet is not said to be there: an answer to the first question would not count any more."""
+    monkeypatch.setattr("orch.adapters.batch.adopting.SURELY_VISIBLE", 0.2)
+    first = await lab.open()
+    lab.cluster.set(down=True)
+    attempt = writes(first, tmp_path / "ran")
+    await first.submit(attempt)
+    await until(lambda: lab.spool.submissions() == ["1-1"] and Path(lab.spool.path("orders", "1-1.sh")).exists())
+    await lab.die(first)
+    second = await lab.open(2, find=[attempt.key])
+    await until(lambda: "1-1" in session_of(second)._board.submissions)
+    await second.session.find([attempt.key], 2)
+    lab.cluster.set(down=False)
+    assert await second.standing(attempt) == Unknown(attempt.key, 2)
+    second.updates.clear()
+    assert (await second.run_one(attempt)).reason == Reason.FINISHED
+    assert (tmp_path / "ran").read_text() == "1\n"

@@ -38,16 +38,26 @@ class Adopting:
         self._handing = handing
         self._owner = owner
         self._tell = tell
+        self._ask = 0  # the latest question
+        self._unsettled: set[str] = set()  # submissions
+        self._reading = asyncio.Lock()
 
     async def adopt(self, keys: Sequence[str], ask: int) -> list[Submission]:
         """Say of each key where it stands, and end what is not named.
 
         Returns submissions with attempts that are named, of which it is not known whether the batch system has them:
-        those are still to be settled.
+        those are still to be settled. What waits for that from an earlier question is answered then.
         """
-        known = [key for key in keys if key in self._board.tasks or key in self._handing.waiting]
+        self._ask = ask
+        async with self._reading:  # a question may come while another is looked into
+            return await self._adopt(keys, ask)
+
+    async def _adopt(self, keys: Sequence[str], ask: int) -> list[Submission]:
+        known = {key: None for key in keys if key in self._board.tasks or self._handing.has(key)}
         for key in known:
-            self._handing.standing(key)
+            task = self._board.tasks.get(key)
+            if task is None or task.claim is not None or task.submission.name not in self._unsettled:
+                self._handing.standing(key)
         new = [key for key in keys if key not in known]
         found = await hands().run(self._read, frozenset(self._board.submissions))
         self._handing.begin_after([old.name for old in found])
@@ -59,12 +69,13 @@ class Adopting:
         await self._end_others(submissions)
         await hands().run(self._count, [task for each in submissions for task in each.tasks if task.wanted])
         unsettled = [each for each in submissions if not each.job]
+        self._unsettled.update(each.name for each in unsettled)
         for each in submissions:
             if each.job:
                 self._handing.taken(each, since=0.0)
         return unsettled
 
-    async def settle(self, submission: Submission, ask: int) -> None:
+    async def settle(self, submission: Submission) -> None:
         """Find out whether the batch system has it. If not, no worker will ever: it may be handed over again."""
         while not submission.job:
             submission.job = await self._engine.searching.search(submission.order, submission.made)
@@ -74,10 +85,13 @@ class Adopting:
             await asyncio.sleep(min(old, SURELY_VISIBLE))
         if submission.job:
             await hands().run(self._spool.write_id, submission.name, submission.job)
+            self._unsettled.discard(submission.name)
             self._handing.taken(submission, since=0.0)
             return
-        for task in await self._handing.revoke(submission):
-            self._tell(Unknown(task.key, ask))
+        left = await self._handing.revoke(submission)
+        self._unsettled.discard(submission.name)
+        for task in left:
+            self._tell(Unknown(task.key, self._ask))
         self._engine.stray(submission)
 
     def _read(self, known: frozenset[str]) -> list[Old]:

@@ -11,7 +11,7 @@ from typing import Any
 from orch.adapters.batch.calls import Calls
 from orch.adapters.batch.choices import Choices
 from orch.adapters.batch.dialect import Dialect, Room, Trouble
-from orch.adapters.batch.records import Submission
+from orch.adapters.batch.records import Submission, Task
 from orch.adapters.batch.removing import Removing
 from orch.adapters.batch.searching import Searching
 from orch.adapters.batch.watch import Watch
@@ -28,6 +28,9 @@ FLUSH_WITHIN = 5.0
 
 STRAY_AFTER = (10.0, 60.0, 300.0)
 """Seconds after which a submission that the batch system does not have is looked for again, to be removed."""
+
+ORPHANS_AFTER = (10.0, 60.0)
+"""The same where a worker has begun with it all the same, and has not left an outcome; the last again and again."""
 
 GRACE = 30.0
 """Seconds between SIGTERM and SIGKILL that workers would like to have."""
@@ -87,7 +90,11 @@ class Engine:
             each(text)
 
     def stray(self, submission: Submission) -> None:
-        """Look for this one later, and see to it that it goes: the batch system says that it does not have it."""
+        """Look for this one later, and see to it that it goes: the batch system says that it does not have it.
+
+        Where a worker has begun with a task, its outcome is waited for; each look that finds nothing is an answer that
+        does not have it, so it is given up as what the batch system has forgotten.
+        """
         self.spawn(self._look_for(submission))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -125,10 +132,22 @@ class Engine:
         self._surveyed.set()
 
     async def _look_for(self, submission: Submission) -> None:
-        for wait in STRAY_AFTER:
-            await asyncio.sleep(wait)
+        looks = 0
+        while (begun := _begun(submission)) or looks < len(STRAY_AFTER):
+            waits = ORPHANS_AFTER if begun else STRAY_AFTER
+            await asyncio.sleep(waits[min(looks, len(waits) - 1)])
+            looks += 1
             job = submission.job or await self.searching.search(submission.order, submission.made)
             if job:
                 submission.job = job
                 submission.owner.turned_up(submission)
                 return
+            if begun := _begun(submission):
+                await submission.owner.check(begun)
+            for task in _begun(submission):
+                submission.owner.missed(task, surely=True)
+
+
+def _begun(submission: Submission) -> list[Task]:
+    """Its tasks whose end is waited for."""
+    return [] if submission.left else [task for task in submission.tasks if task.wanted]

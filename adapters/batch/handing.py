@@ -64,7 +64,7 @@ class Handing:
         self.limits = Limits(info.cores, info.memory, info.disk)
         self.waiting: dict[str, Attempt] = {}
         self.stop: set[str] = set()  # services that are to stop as soon as they are up
-        self._attempts: dict[str, Attempt] = {}  # those under way, should they have to be handed over again
+        self._attempts: dict[str, Attempt] = {}  # taken from there, should they have to be handed over again
         self._warned: set[str] = set()
         self._numbers = 0
         self._woken = asyncio.Event()
@@ -75,6 +75,10 @@ class Handing:
         """Number on from these."""
         own = [name.partition("-")[2] for name in submissions if name.startswith(f"{self._info.epoch}-")]
         self._numbers = max([self._numbers, *(int(number) for number in own if number.isdecimal())])
+
+    def has(self, key: str) -> bool:
+        """Does an attempt wait here, or for its turn to be handed over?"""
+        return key in self.waiting or key in self._attempts
 
     def add(self, attempts: Sequence[Attempt]) -> None:
         """Hand these over, some time soon."""
@@ -120,6 +124,7 @@ class Handing:
                 break  # what is behind it must not overtake it for ever
             self.limits.take(attempt.key, attempt.resources)
             taken.append(self.waiting.pop(attempt.key))
+            self._attempts[attempt.key] = attempt
         return taken
 
     def _known_keys_only(self, attempt: Attempt) -> Attempt:
@@ -167,10 +172,11 @@ class Handing:
 
     def standing(self, key: str) -> None:
         """Say again where an attempt stands that is known here."""
-        if key in self.waiting:
+        task = self._board.tasks.get(key)
+        if task is None:
             self._tell(Queued(key))
         else:
-            self._board.standing(self._board.tasks[key])
+            self._board.standing(task)
 
     def taken(self, submission: Submission, since: float | None = None) -> None:
         """It is there: watch it. `since`: when it was handed over (monotonic seconds), if not now."""

@@ -92,7 +92,7 @@ class BatchSession:
             self._spawn(self._begin())
         new = []
         for attempt in attempts:
-            if attempt.key in self._board.tasks or attempt.key in self._handing.waiting:
+            if attempt.key in self._board.tasks or self._handing.has(attempt.key):
                 self._handing.standing(attempt.key)
             else:
                 new.append(attempt)
@@ -132,7 +132,7 @@ class BatchSession:
 
     async def _ask_to_stop(self, keys: Sequence[str]) -> None:
         await self._found.wait()
-        self._handing.stop.update(key for key in keys if key in self._handing.waiting)
+        self._handing.stop.update(key for key in keys if self._handing.has(key))
         tasks = [task for task in map(self._board.tasks.get, keys) if task is not None]
 
         def ask() -> None:
@@ -171,7 +171,7 @@ class BatchSession:
         self._found.set()
         self._news.read_again()
         for submission in unsettled:
-            self._spawn(self._adopting.settle(submission, ask))
+            self._spawn(self._adopting.settle(submission))
 
     async def updates(self) -> AsyncIterator[list[Update]]:
         """Batches of updates. Raises `Fenced`, and whatever else has ended this session."""
@@ -218,7 +218,7 @@ class BatchSession:
         """What the batch system says of an attempt; or why it says nothing."""
         task = self._board.tasks.get(key)
         if task is None:
-            return self._engine.calls.trouble or ("not handed over yet" if key in self._handing.waiting else "")
+            return self._engine.calls.trouble or ("not handed over yet" if self._handing.has(key) else "")
         return self._why(task)
 
     def _why(self, task: Task) -> str:
