@@ -36,7 +36,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/bytecode
 
-.PHONY: demo test test-real simulate nightly lint format types bench bench-peers bench-scale wheel lock links clean
+.PHONY: demo test test-real test-real-slurm test-real-gridengine test-real-ssh simulate nightly lint format types bench bench-peers bench-scale wheel lock links clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -56,7 +56,17 @@ test: $(READY)
 test-real: $(READY)
 	@[ "$$(id -u)" = 0 ] || { \
 	    echo "make test-real starts real batch systems, which takes root: nothing was tested" >&2; exit 2; }
-	$(BIN)/python -m pytest tests/real -n 3 --dist loadfile $(ARGS)
+	@$(MAKE) --no-print-directory --output-sync=target -j 3 test-real-slurm test-real-gridengine test-real-ssh
+
+# They wait most of the time: so the systems are tried side by side, and the tests of each one after another.
+test-real-slurm: $(READY)
+	$(BIN)/python -m pytest tests/real --ignore-glob='*test_gridengine*' --ignore-glob='*test_ssh*' $(ARGS)
+
+test-real-gridengine: $(READY)
+	$(BIN)/python -m pytest tests/real/test_gridengine*.py $(ARGS)
+
+test-real-ssh: $(READY)
+	$(BIN)/python -m pytest tests/real/test_ssh*.py $(ARGS)
 
 simulate: $(READY)
 	@PYTHONPATH=tests $(BIN)/python -m simulator $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS),--time $(TIME))) \
