@@ -16,6 +16,7 @@ from orch.adapters.batch import board
 from orch.adapters.contract import Said
 from orch.adapters.pilots import plan
 from orch.attempt import Reason
+from orch.errors import UserError
 
 
 @pytest_asyncio.fixture
@@ -206,6 +207,33 @@ async def test_it_is_said_what_pilots_wait_for(lab: PilotLab, monkeypatch: pytes
     assert (await view.session.describe(attempt.key)).startswith("waits for a pilot: ")
     lab.cluster.set(paused=False)
     assert (await view.outcome(attempt)).exit_code == 2
+
+
+async def test_a_leader_that_was_superseded_takes_nothing_away(lab: PilotLab) -> None:
+    first = await lab.open()
+    attempt = first.shell("exit 3")
+    await first.submit(attempt)
+    await first.outcome(attempt)
+    second = await lab.open(2)
+    await first.close()
+    lab.views.remove(first)
+    assert (await second.run_one(second.shell("exit 4"))).exit_code == 4
+
+
+async def test_what_has_ended_when_a_leader_leaves_is_told_to_the_next(lab: PilotLab) -> None:
+    first = await lab.open()
+    attempt = first.shell("exit 3")
+    await first.submit(attempt)
+    await first.outcome(attempt, acknowledge=False)
+    await first.close()
+    lab.views.remove(first)
+    second = await lab.open(2, find=[attempt.key])
+    assert (await second.outcome(attempt)).exit_code == 3
+
+
+async def test_more_than_a_node_has_is_refused_at_once(lab: PilotLab) -> None:
+    with pytest.raises(UserError, match="cores=64 is more than any node has"):
+        await lab.open(pilot="nodes=1,cores=64")
 
 
 async def test_a_connection_that_is_cut_is_made_again(lab: PilotLab, tmp_path: Path) -> None:

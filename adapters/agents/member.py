@@ -35,6 +35,7 @@ class Held:
 
     `attempt`: None where an earlier leader has handed it over; then nobody knows what it asks for, and a core is taken
     `handed`  the host was told of it; `seen`: it has said that it has it; `over`: its end was told
+    `told`    while it was in the line, the leader was told that it is queued
     `began`   it runs there; `moving`: number of the question that asks for it back, to have it run elsewhere
     `find`    number of the question that asked the host about it; `ask`: of the leader's that is not answered yet
     """
@@ -47,6 +48,7 @@ class Held:
     seen: bool = False
     began: bool = False
     over: bool = False
+    told: bool = False
     cancelled: bool = False
     stopped: bool = False
     moving: int = 0

@@ -22,7 +22,7 @@ from orch.adapters.agents.dealer import Dealer
 from orch.adapters.agents.host import LOST_AFTER, Host
 from orch.adapters.agents.member import Held, Member, Standing
 from orch.adapters.agents.places import Places
-from orch.adapters.contract import Capacity, RunInfo, Session, Unknown, Update
+from orch.adapters.contract import Capacity, Queued, RunInfo, Session, Unknown, Update
 from orch.attempt import Attempt, Outcome, Reason
 from orch.bus.events import Resources
 from orch.errors import AdapterError
@@ -102,6 +102,18 @@ class AgentsSession:
             for held in self._board.held.values()
             if not held.over and not (held.member is not None and held.member.leaving)
         )
+
+    def tell_line(self) -> None:
+        """Say of those that no host has that they are queued, once."""
+        for held in self._board.waiting:
+            if not held.told:
+                held.told = True
+                self._board.tell(Queued(held.key))
+
+    @property
+    def forgotten(self) -> bool:
+        """Is there no attempt of which anybody has to know?"""
+        return not self._board.held
 
     def in_line(self, key: str) -> bool:
         """Is it one that no host has?"""

@@ -16,7 +16,7 @@ import msgspec
 
 from orch.adapters.agents.session import AgentsSession
 from orch.adapters.batch.engine import Engine
-from orch.adapters.batch.session import UNKNOWN_SIZE, BatchSession
+from orch.adapters.batch.session import UNKNOWN_SIZE, BatchSession, check_epoch
 from orch.adapters.contract import Capacity, Finished, RunInfo, Said, Started, Unknown, Update
 from orch.adapters.local import AHEAD
 from orch.adapters.pilots import plan
@@ -26,8 +26,8 @@ from orch.adapters.pilots.records import Known, Pilot, is_pilot, pilot_key, read
 from orch.attempt import Attempt, Outcome, Reason
 from orch.bus.events import Accelerator, Blob, Resources
 from orch.bus.hands import hands
-from orch.errors import AdapterError
-from orch.sizes import format_duration
+from orch.errors import AdapterError, Fenced, UserError
+from orch.sizes import format_duration, format_size
 from orch.worker.pilot_files import Address, PilotFiles, PilotOrders
 from orch.worker.spool import PILOT as FORM
 from orch.worker.spool import Spool
@@ -136,12 +136,13 @@ class PilotSession:
             self._pilots[each.name] = Pilot(each.name, each.key, since=time.monotonic(), old=True)
             if each.began:
                 self._host(self._pilots[each.name], dead=not each.live)
-        own_pilots = [pilot.key for pilot in self._pilots.values() if not pilot.over]
+        dead = {each.name for each in new if not each.live}
+        own_pilots = [each.key for each in self._pilots.values() if not each.over and each.name not in dead]
         foreign, own = self._sides(keys)
         await self._batch.find([*own_pilots, *foreign], ask)
         await self._agents.find(own, ask)
         for each in new:
-            if not each.live:
+            if each.name in dead:
                 gone = Outcome(key=each.key, reason=Reason.LOST, message="it had ended before this leader began")
                 await self._over(self._pilots[each.name], gone)
         self._found.set()
@@ -201,10 +202,18 @@ class PilotSession:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if not self._agents.demand(lambda _: 1.0):
+        if not self._agents.demand(lambda _: 1.0) and await self._leads():
             await self._end_all()
         await self._agents.close()
         await self._batch.close()
+
+    async def _leads(self) -> bool:
+        """Is this the leader still? Else another one needs what is here."""
+        try:
+            await hands().run(check_epoch, self._info)
+        except (Fenced, OSError):
+            return False
+        return True
 
     def _sides(self, keys: Sequence[str]) -> tuple[list[str], list[str]]:
         """Those that the batch system itself has, and those for pilots."""
@@ -240,8 +249,10 @@ class PilotSession:
                 if not pilot.began:
                     self._host(pilot)
             case Finished(outcome=outcome):
+                await self._found.wait()  # what it had has to be known first
                 await self._over(pilot, outcome)
             case Unknown():
+                await self._found.wait()
                 await self._over(pilot, Outcome(key=key, reason=Reason.KILLED, message="it was never handed over"))
             case _:
                 pass
@@ -293,7 +304,7 @@ class PilotSession:
         self._trouble = outcome.message or str(outcome.reason)
         pause = plan.pause_after(self._failures)
         self._not_before = time.monotonic() + pause
-        if outcome.reason is Reason.ERROR and not pilot.began:
+        if outcome.reason is Reason.ERROR and not outcome.host:
             self._refusals += 1
             if self._refusals >= HOPELESS:
                 self._news.put_nowait(AdapterError(f"{self._engine.name} takes no pilots: {self._trouble}"))
@@ -311,6 +322,8 @@ class PilotSession:
             self._drain()
             await self._give_back()
             await self._ask_for_more()
+            if not any(pilot.was_up for pilot in self._pilots.values()):
+                self._agents.tell_line()
             await self._explain()
             await asyncio.sleep(GATHER)
             with contextlib.suppress(TimeoutError):
@@ -421,7 +434,7 @@ class PilotSession:
             await asyncio.sleep(0)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
-        if not self._pilots:
+        if not self._pilots and self._agents.forgotten:
             await hands().run(self._files.remove_all)
 
     # Tasks ----------------------------------------------------------------------------------------------------
@@ -442,8 +455,13 @@ class PilotSession:
 
 
 def place_of(choice: PilotChoice, engine: Engine) -> Capacity:
-    """What one pilot has, as far as that is known: a whole node, where nothing else was said."""
+    """What one pilot has, as far as that is known: a whole node, where nothing else was said. Raises `UserError`."""
     room = engine.room
+    if room.node_cores and choice.cores > room.node_cores:
+        raise UserError(f"{PILOT}: cores={choice.cores} is more than any node has: {room.node_cores:g}")
+    if room.node_memory and choice.memory > room.node_memory:
+        there = format_size(room.node_memory)
+        raise UserError(f"{PILOT}: memory={format_size(choice.memory)} is more than any node has: {there}")
     whole = not choice.cores and bool(room.node_cores)
     node_memory = max(0, room.node_memory - engine.choices.overhead)
     return Capacity(
