@@ -231,6 +231,17 @@ async def test_what_has_ended_when_a_leader_leaves_is_told_to_the_next(lab: Pilo
     assert (await second.outcome(attempt)).exit_code == 3
 
 
+async def test_a_run_that_has_pilots_goes_on_with_them(lab: PilotLab) -> None:
+    """Else what they run would run a second time."""
+    first = await lab.open()
+    await first.submit(first.shell("sleep 1000"))
+    await until(lab.pilots)
+    await lab.die(first)
+    with pytest.raises(UserError, match="give --pilot again"):
+        await lab.open(2, pilot="")
+    await lab.open(3)
+
+
 async def test_more_than_a_node_has_is_refused_at_once(lab: PilotLab) -> None:
     with pytest.raises(UserError, match="cores=64 is more than any node has"):
         await lab.open(pilot="nodes=1,cores=64")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from orch.adapters.batch.session import BatchSession
 from orch.adapters.contract import RunInfo, Session
 from orch.adapters.options import Option
 from orch.adapters.pilots.choice import PILOT
+from orch.errors import UserError
+from orch.store import layout
 
 if TYPE_CHECKING:
     from orch.adapters.pilots.session import PilotSession
@@ -80,6 +83,8 @@ class BatchAdapter:
 
 def _session(info: RunInfo, engine: Engine) -> BatchSession | PilotSession:
     if not info.options.get(PILOT):
+        if os.path.isdir(os.path.join(info.store, layout.batch_dir(info.run), "pilots")):
+            raise UserError(f"run {info.run} has jobs in pilots, so it has to go on with them: give --pilot again")
         return BatchSession(info, engine)
     from orch.adapters.pilots.session import PilotSession  # few runs need it
 
