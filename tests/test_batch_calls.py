@@ -109,6 +109,13 @@ class _Short:
         self.waits = 0
 
 
+@pytest.mark.parametrize("word", ["a\0b", "a" * 4_000_000], ids=["nul", "long"])
+async def test_what_no_command_can_be_told_is_refused(word: str) -> None:
+    """To try that again and again would be of no use."""
+    with pytest.raises(Refused, match="cannot be told"):
+        await call(Command(["true", word]), 5)
+
+
 async def test_trouble_is_said_once_and_that_it_is_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said: list[str] = []
     calls = quick(monkeypatch, said)

@@ -138,3 +138,17 @@ async def test_a_node_that_is_not_fit(looking: Looking, seen: dict[str, Any], co
         seen["clock"] += time.time()
     with pytest.raises(UserError, match=complaint):
         probe.judge(msgspec.structs.replace(fine, **seen))
+
+
+async def test_one_that_was_forgotten_is_not_waited_for(
+    looking: Looking, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "LATE", 0.1)
+    monkeypatch.setattr(probing, "LOOK", 0.1)
+    job = cluster.client.submit(["/bin/sleep", "1000"])
+    waiting = asyncio.ensure_future(looking.look(**{"batch-missing-after": "0.1s"}))
+    rows = await asyncio.to_thread(cluster.wait, lambda found: any(row.job > job for row in found))
+    cluster.fault("forget", rows[-1].job)
+    with pytest.raises(UserError, match=r"ended without an answer .*forgotten"):
+        await waiting
+    cluster.client.cancel([(job, None)])

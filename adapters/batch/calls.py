@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -136,7 +137,12 @@ class Calls:
         self._recent.append((now, kind))
         while self._recent[0][0] < now - _REMEMBERED:
             self._recent.popleft()
-        return await call(command, min(command.timeout, self._timeout))
+        try:
+            return await call(command, min(command.timeout, self._timeout))
+        except Refused as error:
+            if kind == "submit":
+                raise
+            raise Trouble(str(error)) from error  # no run ends because a question cannot be asked
 
 
 def _understood(parse: Callable[[list[Answer]], T], answers: list[Answer]) -> T:
@@ -151,13 +157,17 @@ def _understood(parse: Callable[[list[Answer]], T], answers: list[Answer]) -> T:
 
 
 async def call(command: Command, timeout: float) -> Answer:
-    """Run a command to its end. Raises `Trouble`, and `NotTaken` where it could not even be started."""
+    """Run a command to its end. Raises `Trouble`; `NotTaken` where it could not even be started, `Refused` if ever."""
     try:
         process = await _start(command)
     except FileNotFoundError as error:
         raise NotTaken(f"there is no program {command.argv[0]!r} on this host") from error
     except OSError as error:
+        if error.errno == errno.E2BIG:
+            raise Refused(f"{command.argv[0]} cannot be told so much: {error.strerror}") from error
         raise NotTaken(f"it cannot be started: {error.strerror or error}") from error
+    except ValueError as error:  # a NUL, which no command can be told
+        raise Refused(f"{command.argv[0]} cannot be told this: {error}") from error
     try:
         async with asyncio.timeout(timeout):
             out, err, _ = await asyncio.gather(

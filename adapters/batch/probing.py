@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from orch import __version__
+from orch.adapters.batch.board import GOOD_ANSWERS
 from orch.adapters.batch.dialect import Answer, NotTaken, Order, Refused, Seen, Stage, Trouble
 from orch.adapters.batch.engine import Engine
 from orch.adapters.batch.portions import order_name
@@ -87,6 +88,7 @@ class Probe:
         self._order = ""
         self._said = ""
         self._over: tuple[float, Seen] | None = None
+        self._absent: list[float] = []  # when good answers in a row did not have it
 
     @property
     def _task(self) -> str:
@@ -165,7 +167,9 @@ class Probe:
             self._say(f"{error}; orch goes on asking")
             return
         if seen is None:  # that alone says nothing: its answer may be there in a moment, or the next look finds it
+            self._missed(time.monotonic())
             return
+        self._absent.clear()
         if seen.stage is Stage.OVER:
             self._over = (time.monotonic(), seen)
         elif seen.stage is Stage.HELD:
@@ -173,6 +177,12 @@ class Probe:
         elif time.monotonic() - began >= SAY_FIRST:
             what = f"waits for a first, small task of {self._engine.name} ({self._task}: {_words(seen)})"
             self._say(f"{what}, which looks whether its nodes can work for this run; {_OTHERWISE}")
+
+    def _missed(self, now: float) -> None:
+        self._absent.append(now)
+        long = now - self._absent[0] >= self._engine.choices.missing_after
+        if long and len(self._absent) >= GOOD_ANSWERS and self._over is None:
+            self._over = (now, Seen(Stage.OVER, "the batch system has forgotten it"))
 
     def _say(self, text: str) -> None:
         if text != self._said:

@@ -37,7 +37,7 @@ def submit(cluster: Client, words: list[str]) -> int:
         sys.stderr.write("fake-submit: what is to be run?\n")
         return USAGE
     size = int(options.pop("tasks", "1"))
-    kept = dict(pair.split("=", 1) for pair in options.pop("keep", "").split("\n") if pair)
+    kept = dict(pair.split("=", 1) for pair in options.pop("keep", "").split("\0") if pair)
     name = "{job}.{index}" if size > 1 else "{job}"
     variables = {"FAKE_JOB": name, **({"FAKE_INDEX": "{index}"} if size > 1 else {})}
     return _answer(
@@ -115,12 +115,12 @@ def _down(error: Unreachable) -> int:
 
 
 def _parse(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Options, each with a value (those given twice joined by newlines), up to the first word that is none."""
+    """Options, each with a value, up to the first word that is none. Those given twice are joined by NUL."""
     options: dict[str, str] = {}
     at = 0
     while at < len(words) and words[at].startswith("--"):
         name = words[at][2:]
-        options[name] = f"{options[name]}\n{words[at + 1]}" if name in options else words[at + 1]
+        options[name] = f"{options[name]}\0{words[at + 1]}" if name in options else words[at + 1]
         at += 2
     return options, words[at:]
 
