@@ -25,7 +25,7 @@ from orch.sizes import format_size
 from orch.state.law import LIVE, JobState
 from orch.state.model import Job, State
 from orch.store.file import FileStore
-from orch.store.layout import log_dir, safe_name
+from orch.store.layout import batch_dir, log_dir, safe_name
 
 if TYPE_CHECKING:
     from orch.agent.protocol import Answer
@@ -71,7 +71,7 @@ def _one(store: FileStore, run: str, job: str, attempt: int | None) -> int:
     directory = store.local_path(log_dir(run))
     state = fold_quickly(directory)
     row = find_job(state, job, store_option(store))
-    so_far = _so_far(store, row, attempt)
+    so_far = _so_far(store, run, row, attempt)
     if so_far is None and row.state is JobState.RUNNING:  # it may have ended since
         state = fold_quickly(directory)
         row = find_job(state, str(row.id))
@@ -90,14 +90,26 @@ def _one(store: FileStore, run: str, job: str, attempt: int | None) -> int:
     return 0
 
 
-def _so_far(store: FileStore, row: Job, attempt: int | None) -> Answer | None:
-    """What an attempt that runs on this host has written so far."""
+def _so_far(store: FileStore, run: str, row: Job, attempt: int | None) -> Answer | None:
+    """What an attempt that runs on this host, or in a batch system, has written so far."""
     if row.state is not JobState.RUNNING or attempt not in (None, row.attempt):
         return None
     from orch.agent.observe import ask
     from orch.agent.paths import host_name
 
-    return ask(str(store.root), row.key) if row.host == host_name() else None
+    here = ask(str(store.root), row.key) if row.host == host_name() else None
+    return here or _in_the_store(store, run, row)
+
+
+def _in_the_store(store: FileStore, run: str, row: Job) -> Answer | None:
+    """The same, where a worker writes it into files of the store."""
+    if not os.path.isdir(store.local_path(batch_dir(run))):
+        return None
+    from orch.adapters.batch.captured import written
+    from orch.agent.protocol import Answer
+
+    found = written(str(store.root), run, row.key)
+    return Answer(0, out=found[0], err=found[1]) if found is not None else None
 
 
 def _chosen(directory: Path, row: Job, attempt: int | None) -> Output | None:

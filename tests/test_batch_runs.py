@@ -16,6 +16,7 @@ from support.batchlab import BatchLab, asking, engine_of, said, session_of, writ
 
 from orch.adapters.batch import board, calls, handing, news
 from orch.adapters.batch.adapter import BatchAdapter
+from orch.adapters.batch.captured import written
 from orch.adapters.batch.dialect import Answer, NotTaken, Order
 from orch.adapters.batch.pace import Backoff
 from orch.adapters.contract import Queued, Said, Unknown
@@ -382,6 +383,19 @@ async def test_what_had_begun_and_was_never_heard_of_again_is_missing(
     outcome = await view.outcome(attempt)
     assert outcome.reason is Reason.MISSING
     assert "forgotten" in outcome.message
+
+
+async def test_what_runs_shows_on_any_host_what_it_has_written(lab: BatchLab, tmp_path: Path) -> None:
+    view = await lab.open()
+    there = Signal(tmp_path / "there")
+    attempt = view.shell(f"echo out; echo err >&2; echo -n x > {there.path}; sleep 1000")
+    store = str(lab.store.root)
+    assert written(store, "run", attempt.key) is None
+    await view.submit(attempt)
+    await there.wait()
+    there.close()
+    assert written(store, "run", attempt.key) == (b"out\n", b"err\n")
+    assert written(store, "another", attempt.key) is None
 
 
 async def test_what_waits_for_its_turn_to_be_handed_over_is_known(lab: BatchLab, tmp_path: Path) -> None:

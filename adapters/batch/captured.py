@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 
 import msgspec
 
 from orch.attempt import Attempt, Outcome
-from orch.bus.events import EMPTY, Blob, Usage
+from orch.bus.events import EMPTY, INLINE_LIMIT, Blob, Usage
 from orch.bus.identity import utc_now
 from orch.store import layout
 from orch.store.blobs import make_blob
 from orch.store.file import FileStore
-from orch.worker.spool import Claim, Spool, Ticket
+from orch.worker.spool import WORKER, Claim, Spool, Ticket
 
 
 def head_and_tail(path: str, most: int) -> tuple[bytes, int]:
@@ -30,6 +31,20 @@ def head_and_tail(path: str, most: int) -> tuple[bytes, int]:
         return b"", 0
     cut = size - len(head) - len(tail)
     return head + f"\n[orch: {cut} bytes left out here]\n".encode() + tail, cut
+
+
+def written(store: str, run: str, key: str, most: int = INLINE_LIMIT) -> tuple[bytes, bytes] | None:
+    """What an attempt that runs has written so far to stdout and stderr; None where no worker has it. For any host."""
+    spool = Spool(store, run)
+    for name in spool.submissions():
+        with contextlib.suppress(OSError, ValueError):  # it is being cleared up
+            keys = spool.header(name).keys
+            ticket = Ticket(name, keys.index(key) + 1)
+            claim = spool.claimed(ticket)
+            if claim is not None and claim.by == WORKER:
+                paths = [spool.path("output", f"{ticket}{ending}") for ending in (".out", ".err")]
+                return head_and_tail(paths[0], most)[0], head_and_tail(paths[1], most)[0]
+    return None
 
 
 def captured(spool: Spool, ticket: Ticket, outcome: Outcome, attempt: Attempt, claim: Claim) -> Outcome:
