@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from orch.api import Orchestrator
+from orch.api import Orchestrator, Run
 from orch.bus.events import Adjusted, Closed, Ended, Event, Requested
 from orch.bus.tail import follow
 from orch.cli.common import collect_again, find_run, find_store, say, who
@@ -33,6 +33,9 @@ _DONE = {
     "resume": "goes on",
     "set": "has new limits",
 }
+LONG = 5.0
+"""Seconds after which is said what a wish waits for that this process sees to."""
+
 PATIENCE = 1.0
 """Seconds after which it is said that we wait."""
 
@@ -164,8 +167,27 @@ class _Wish:
         say(f"run {self._run} has no leader: this process sees to it")
         async with Orchestrator(self._store.root) as orchestrator:
             run = await orchestrator.resume(self._run, wish=self._what, by=who(), **self._settings)
-            await run.wait()
+            await self._wait(run)
             return run.state.outcome
+
+    async def _wait(self, run: Run) -> None:
+        """Until it has come to that. Who has to wait is told for what; who leaves, what is left."""
+        try:
+            with anyio.move_on_after(LONG):
+                await run.wait()
+                return
+            say(f"{_left(run)}: waiting until that has ended …")
+            await run.wait()
+        except anyio.get_cancelled_exc_class():
+            say(_left(run))
+            raise
+
+
+def _left(run: Run) -> str:
+    """What of it may still run, and what was last said to be wrong."""
+    live = len(run.state.live)
+    wrong = next(reversed(run.state.warnings), "")
+    return f"{live} attempt{'' if live == 1 else 's'} may still run{f' ({wrong})' if wrong else ''}"
 
 
 class _Watch:
