@@ -192,9 +192,9 @@ class Adapter(Protocol):
     """The async face of a batch system, found through the entry-point group `orch.adapters`.
 
     One with an attribute `elsewhere` that is true gets no attempts with `local` and no surveys: these run on the
-    leader's host (`orch.adapters.mixed`). With an attribute `settings` (a sequence of `orch.adapters.options.Option`) it
-    has settings of its own. One with a method `probe(info, tell)` looks whether its hosts are fit for a run before that
-    begins; it tells the user what it waits for, and raises `orch.errors.UserError`.
+    leader's host (`orch.adapters.mixed`). With an attribute `settings`, a sequence of `orch.adapters.options.Option`,
+    it has settings of its own. One with a method `probe(info, tell)` looks whether its hosts are fit for a run before
+    that begins; it tells the user what it waits for, and raises `orch.errors.UserError`.
     """
 
     name: str

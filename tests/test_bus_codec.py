@@ -47,6 +47,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     origin = typing.get_origin(hint)
     if origin is list:
         return st.lists(values(arguments[0]), max_size=3)
+    if origin is tuple and Ellipsis not in arguments:
+        return st.tuples(*map(values, arguments))
     if origin is tuple:
         return st.lists(values(arguments[0]), max_size=3).map(tuple)
     if origin is dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from orch import history
 from orch.bus import events as ev
 from orch.bus.log import Log
 from orch.bus.machine import HERE
+from orch.bus.places import Point
 from orch.bus.segment import segment_name
 from orch.leader import snapshots
 from orch.leader.snapshots import Snapshots, folded
@@ -165,3 +167,43 @@ def test_where_none_can_be_written_nothing_is_said(tmp_path: Path, monkeypatch: 
     (tmp_path / "snapshot.new").mkdir()
     anyio.run(lead, tmp_path / "log", 40)
     assert state_of(tmp_path / "log", monkeypatch)[1] == 0
+
+
+def test_code_that_was_replaced_while_it_ran_makes_none_and_takes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade: what this process would write is not what the files, and so the next process, would read."""
+    anyio.run(lead, tmp_path / "log", 40)
+    assert state_of(tmp_path / "log", monkeypatch)[1] > 0
+    monkeypatch.setattr(snapshots, "_LOADED", snapshots._LOADED[:-1])
+    snapshots.code.cache_clear()
+    try:
+        assert state_of(tmp_path / "log", monkeypatch)[1] == 0
+        (tmp_path / "snapshot").unlink()
+        anyio.run(lead, tmp_path / "second" / "log", 40)
+        assert not (tmp_path / "second" / "snapshot").exists()
+    finally:
+        snapshots.code.cache_clear()
+
+
+def test_whatever_stands_in_its_rows_the_log_can_be_folded(tmp_path: Path) -> None:
+    """With a sum that is right: a mistake of ours must not keep a run from being carried on."""
+    anyio.run(lead, tmp_path / "log", 40)
+    path = tmp_path / "snapshot"
+    first, _, rest = path.read_bytes().partition(b"\n")
+    head = msgspec.json.decode(first)
+    for place in range(0, len(rest), max(1, len(rest) // 200)):
+        body = rest[:place] + bytes([rest[place] ^ 0x55]) + rest[place + 1 :]
+        path.write_bytes(msgspec.json.encode({**head, "crc": zlib.crc32(body)}) + b"\n" + body)
+        snapshots.folded(tmp_path / "log", "r")
+
+
+def test_what_could_not_be_written_whole_takes_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    point = Point(segment_name(1), 1, 1, "00000000")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        snapshots.write(tmp_path / "log", "r", point, [b"x" * 1000])
+    assert list(tmp_path.iterdir()) == []

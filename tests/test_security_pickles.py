@@ -21,6 +21,7 @@ READERS = {
     "orchestrator/work/values.py": "bodies and values that an attempt takes, in its own process; a run's result",
     "orchestrator/work/planner.py": "the workflow's arguments, over a pipe from the leader, in the planner's process",
     "orchestrator/work/deferred.py": "calls that an attempt has deferred to its end, in a process of their own",
+    "orchestrator/testing/adapter/bench.py": "the value of an attempt that a test of an adapter has made",
     "orchestrator/work/loader.py": "a workflow from a notebook, from its bundle, in planners and templates",
 }
 """Who unpickles, and what."""

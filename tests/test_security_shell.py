@@ -60,9 +60,18 @@ def test_programs_are_started_with_lists() -> None:
         ), where
 
 
+NAMED = {
+    "adapters/gridengine/dialect.py": "the node's shell runs the script; paths are its arguments, or quoted",
+    "adapters/pbs/qsub.py": "-S says what the script is for; a pipeline of qselect and qstat, whose words are quoted",
+}
+"""Who names a shell, and what it gets of others' text."""
+
+
 def test_no_text_of_ours_names_a_shell() -> None:
-    """Neither does a list that is made first and used later."""
+    """Neither does a list that is made first and used later. What tests use is no concern of a user's."""
     for path, tree in modules():
+        if path in NAMED or path.startswith("orchestrator/testing/"):
+            continue
         for node in ast.walk(tree):
             if isinstance(node, ast.List | ast.Tuple):
                 words = [each.value for each in node.elts if isinstance(each, ast.Constant)]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import mmap
 import os
 import zlib
 from collections.abc import Awaitable, Callable
@@ -27,7 +26,6 @@ from orch.bus.places import Point
 from orch.bus.reader import point_behind
 from orch.history import fold_quickly
 from orch.state import fold
-from orch.state.graph import IllegalTransition
 from orch.state.image import from_image, image
 from orch.state.model import State
 from orch.store.private import open_private
@@ -51,13 +49,32 @@ class Head(msgspec.Struct, frozen=True):
     crc: int
 
 
+def _sources() -> list[Path]:
+    return [*sorted(Path(fold.__file__).parent.glob("*.py")), Path(events.__file__)]
+
+
+def _looks() -> list[tuple[int, int, int]]:
+    """By which it is seen that a file of ours was replaced."""
+    return [(found.st_ino, found.st_size, found.st_mtime_ns) for found in map(os.stat, _sources())]
+
+
+_LOADED = _looks()
+"""As the files were when this process has read its code from them, or a moment later."""
+
+
 @functools.cache
 def code() -> str:
-    """The digest of the code that folds: what another one has made of a log is not to be trusted."""
+    """The digest of the code that folds: what another one has made of a log is not to be trusted.
+
+    Empty, which nothing is equal to, where the files are not those any more that this process runs: an upgrade.
+    """
     digest = hashlib.sha256()
-    for file in [*sorted(Path(fold.__file__).parent.glob("*.py")), Path(events.__file__)]:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    try:
+        for file in _sources():
+            digest.update(file.read_bytes())
+        return digest.hexdigest() if _looks() == _LOADED else ""
+    except OSError:  # one has gone
+        return ""
 
 
 def write(log: Path, run: str, point: Point, pieces: list[bytes]) -> None:
@@ -70,27 +87,30 @@ def write(log: Path, run: str, point: Point, pieces: list[bytes]) -> None:
         functools.reduce(lambda crc, piece: zlib.crc32(piece, crc), pieces, 0),
     )
     path = f"{log.parent}/{NAME}"
-    with open(f"{path}.new", "wb", opener=open_private) as file:
-        file.write(msgspec.json.encode(head) + b"\n")
-        file.writelines(pieces)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{path}.new", path)
+    try:
+        with open(f"{path}.new", "wb", opener=open_private) as file:
+            file.write(msgspec.json.encode(head) + b"\n")
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(f"{path}.new", path)
+    except OSError:  # a full disk, mostly: the log needs the room
+        with contextlib.suppress(OSError):
+            os.unlink(f"{path}.new")
+        raise
 
 
 def read(log: Path, run: str) -> tuple[State, Point] | None:
     """What is there, if it can be true of this log: whether the point stands there is for the log to say."""
     try:
-        with open(log.parent / NAME, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            head = msgspec.json.decode(data.readline(), type=Head)
-            with memoryview(data) as whole, whole[data.tell() :] as body:
-                good = (head.run, head.code, head.size) == (run, code(), len(body)) and head.crc == zlib.crc32(body)
-                state = from_image(body) if good else None
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ):  # an empty file cannot be mapped; NoImage and msgspec's are ValueErrors
+        with open(log.parent / NAME, "rb") as file:  # not mapped: a file that shrinks meanwhile would kill us
+            head = msgspec.json.decode(file.readline(), type=Head)
+            if (head.run, head.code) != (run, code()) or not head.code:
+                return None
+            body = memoryview(file.read())
+        good = head.size == len(body) and head.crc == zlib.crc32(body)
+        state = from_image(body) if good else None
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, the log is what counts
         return None
     return (state, head.point) if state is not None and state.seq == head.point.seq else None
 
@@ -100,7 +120,7 @@ def folded(log: Path, run: str) -> State:
     taken = read(log, run)
     if taken is not None:
         state, point = taken
-        with contextlib.suppress(IllegalTransition):  # it was no good one
+        with contextlib.suppress(Exception):  # it was no good one; what is wrong with the log is found below
             if point_behind(log, point.seq) == point:
                 return fold_quickly(log, state=state)
     return fold_quickly(log)
@@ -120,7 +140,7 @@ class Snapshots:
     def committed(self) -> None:
         """All that the state holds is in the log, and nothing else."""
         more = self._state.seq - self._last
-        if more >= max(LONG, self._last // SHARE) and self._made is None:
+        if more >= max(LONG, self._last // SHARE) and self._made is None and code():
             self._last = self._state.seq
             self._made = self._log.end, image(self._state)
             self._wanted.set()
@@ -148,7 +168,7 @@ class Snapshots:
     def is_due(self) -> bool:
         """The log is closed in order: has it become longer, and will it go on?"""
         longer = self._state.seq - self._last >= LONG
-        return longer and not self._state.outcome and self._state.seq == self._log.last_seq
+        return bool(longer and code() and not self._state.outcome and self._state.seq == self._log.last_seq)
 
     def last(self) -> None:
         """One more, where one is due."""
