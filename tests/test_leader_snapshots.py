@@ -192,7 +192,7 @@ def test_whatever_stands_in_its_rows_the_log_can_be_folded(tmp_path: Path) -> No
     path = tmp_path / "snapshot"
     first, _, rest = path.read_bytes().partition(b"\n")
     head = msgspec.json.decode(first)
-    for place in range(0, len(rest), max(1, len(rest) // 200)):
+    for place in range(0, len(rest), max(1, len(rest) // 16)):
         body = rest[:place] + bytes([rest[place] ^ 0x55]) + rest[place + 1 :]
         path.write_bytes(msgspec.json.encode({**head, "crc": zlib.crc32(body)}) + b"\n" + body)
         snapshots.folded(tmp_path / "log", "r")

@@ -26,6 +26,10 @@ class Old(NamedTuple):
     job: str
 
 
+READ_AGAIN = (0.1, 1.0, 5.0)
+"""Seconds after which a file is tried again that cannot be read now."""
+
+
 class Adopting:
     """Of one run."""
 
@@ -99,11 +103,26 @@ class Adopting:
         names = [name for name in self._spool.submissions() if name not in known and _number(name) is not None]
         found = []
         for name in sorted(names, key=_must_number):
-            try:
-                found.append(Old(name, self._spool.header(name), self._spool.read_id(name)))
-            except (OSError, ValueError):  # it is being cleared up, or was never whole: nothing was done with it
-                continue
+            old = self._old(name)
+            if old is not None:
+                found.append(old)
         return found
+
+    def _old(self, name: str) -> Old | None:
+        """One of them; None: it is being cleared up, or was never whole, and nothing was done with it.
+
+        What a file server cannot give now is not taken for nothing: its attempts may run. Raises `OSError`.
+        """
+        for wait in (*READ_AGAIN, None):
+            try:
+                return Old(name, self._spool.header(name), self._spool.read_id(name))
+            except (FileNotFoundError, ValueError):
+                return None
+            except OSError:
+                if wait is None:
+                    raise
+                time.sleep(wait)  # in a thread
+        return None
 
     def _submission(self, old: Old, wanted: dict[str, str]) -> Submission:
         submission = Submission(old.name, old.header.name, old.header.made, self._spool, self._owner, job=old.job)

@@ -43,6 +43,7 @@ class Watch:
         self._rhythm = Rhythm(LEAST, MOST, fixed=fixed)
         self._watched: dict[str, Submission] = {}
         self._woken = asyncio.Event()
+        self._hurried = False
         self._next = 0.0
         self._last = 0.0
 
@@ -67,6 +68,7 @@ class Watch:
 
     def hurry(self) -> None:
         """Somebody waits for what the next look says."""
+        self._hurried = True
         if not self._fixed:
             self._rhythm.hurry()
             self._next = min(self._next, max(time.monotonic(), self._last + min(SOON, LEAST)))
@@ -85,8 +87,11 @@ class Watch:
                         await self._woken.wait()
             else:
                 self._last = time.monotonic()
+                self._hurried = False
                 changed = await self._look(submissions)
                 self._next = time.monotonic() + self._rhythm.look(changed=changed)
+                if self._hurried:  # meanwhile: what was asked before may not tell
+                    self.hurry()
 
     def _due(self) -> list[Submission]:
         """Those of which the batch system may have something."""

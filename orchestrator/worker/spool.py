@@ -268,7 +268,7 @@ class Spool:
             os.unlink(draft)
         _sync_directory(os.path.dirname(draft))
         for ticket in lost:
-            claim = self.claimed(ticket)
+            claim = self.claimed(ticket) or self.claim(ticket, Claim(LEADER, pid=os.getpid()))  # it was just let go of
             if claim is not None and claim.by == WORKER:
                 yield ticket, claim
 
