@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,15 +33,20 @@ def results(script: Path) -> list[Row]:
     print(f"{script.stem} …", file=sys.stderr, flush=True)
     began = time.monotonic()
     command = [sys.executable, str(script), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=PATIENCE)
+        out, _ = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         raise Failed(f"{script.stem} was not done after {PATIENCE} s") from None
-    if done.returncode:
-        raise Failed(f"{script.stem} failed with exit code {done.returncode}")
+    finally:  # interrupted, too: nothing that it has started stays, as far as it is of its group
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if process.returncode:
+        raise Failed(f"{script.stem} failed with exit code {process.returncode}")
     print(f"{script.stem}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     name = script.stem.removeprefix("bench_")
-    return [row for line in done.stdout.splitlines() if line.strip() for row in rows_of(name, json.loads(line))]
+    return [row for line in out.splitlines() if line.strip() for row in rows_of(name, json.loads(line))]
 
 
 def rows_of(name: str, measured: Any) -> Iterator[Row]:
@@ -76,6 +83,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print a JSON array of results")
     parser.add_argument("names", nargs="*", metavar="NAME", help="log, startup, local …")
     options = parser.parse_args()
+    known = {script.stem.removeprefix("bench_") for script in HERE.glob("bench_*.py")}
+    if unknown := [name for name in options.names if name.removeprefix("bench_") not in known]:
+        parser.error(f"there is no benchmark {unknown[0]!r}: there are {', '.join(sorted(known))}")
     rows: list[Row] = []
     failures: list[str] = []
     for script in chosen(options.names):

@@ -45,3 +45,9 @@ def test_all_become_one_table(tmp_path: Path) -> None:
     assert failed.returncode == 1
     assert "bench_d failed with exit code 1" in failed.stderr
     assert "1,234" in failed.stdout  # the others are shown all the same
+
+
+def test_one_that_is_not_there() -> None:
+    done = subprocess.run([sys.executable, HERE, "nosuch"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no benchmark 'nosuch': there are agent, chain, " in done.stderr

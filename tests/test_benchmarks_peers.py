@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from peers import supervise
-from peers.__main__ import BEGIN, END, publish, wanted
+from peers.__main__ import BEGIN, END, check_publish, publish, wanted
 from peers.environments import Environment, Missing, environment_of
 from peers.figures import Figure, Twice, cell
 from peers.picture import picture
@@ -167,3 +167,13 @@ def test_drivers_are_there_and_nothing_of_peers_is_imported_here() -> None:
     }
     known = Environment(Path(sys.executable), "1").variables()
     assert not [name for name in known if name.startswith("ORCH_")]
+
+
+def test_what_is_published_is_whole(tmp_path: Path) -> None:
+    docs = tmp_path / "page.md"
+    with pytest.raises(SystemExit, match="no such file"):
+        check_publish(docs, whole=True)
+    docs.write_text(f"{BEGIN}\n\n{END}\n", encoding="utf-8")
+    check_publish(docs, whole=True)
+    with pytest.raises(SystemExit, match="takes all engines"):
+        check_publish(docs, whole=False)

@@ -89,6 +89,14 @@ def one_round(
         yield {"round": number, "peer": peer.title, **one}
 
 
+def check_publish(docs: Path, *, whole: bool) -> None:
+    """Before anything is measured: a table of all engines, or none, takes the place of the one that is there."""
+    if not whole:
+        raise SystemExit("--publish takes all engines, and at least one round: else it would replace a whole table")
+    if not docs.is_file() or END not in docs.read_text(encoding="utf-8").partition(BEGIN)[2]:
+        raise SystemExit(f"{docs}: there is no such file, or the lines {BEGIN!r} and {END!r} are missing in it")
+
+
 def publish(docs: Path, shown: str, drawn: str) -> None:
     """Put the table in the place of the one before, and the picture beside it."""
     text = docs.read_text(encoding="utf-8")
@@ -143,6 +151,8 @@ def main() -> None:
     known = {peer.driver for peer in PEERS}
     if names - known:
         raise SystemExit(f"no such engine: {', '.join(sorted(names - known))}; there are: {', '.join(sorted(known))}")
+    if options.publish:
+        check_publish(options.publish, whole=not names and options.rounds >= 1)
     peers = [peer for peer in PEERS if not names or peer.driver in names]
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -155,9 +165,11 @@ def main() -> None:
     shown, drawn = table(peers, session), picture(peers, session)
     (out / "peers.md").write_text(shown + "\n", encoding="utf-8")
     (out / "peers.svg").write_text(drawn, encoding="utf-8")
+    print(shown)
+    if options.publish and len(session["load"]) <= max(1, options.rounds):
+        raise SystemExit(f"not published: the session did not come to its end; it is in {out}")
     if options.publish:
         publish(options.publish, shown, drawn)
-    print(shown)
 
 
 if __name__ == "__main__":
