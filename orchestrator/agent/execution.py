@@ -84,6 +84,7 @@ class Execution:
         self._strays: dict[int, Stray] = {}
         self._owners: dict[int, Task] = {}  # of strangers, as far as their marks were seen
         self._sweep_wanted = False
+        self._early: dict[str, list[Note]] = {}  # what was said by attempts that are not known to run
 
     # Starting -------------------------------------------------------------------------------------------------
 
@@ -137,6 +138,8 @@ class Execution:
         task.since = utc_now()
         self._set_timer(task)
         self.listener.started(task)
+        for note in self._early.pop(task.key, ()):
+            self.said(note)
         if task.kill is not None:
             self._kill(task)
 
@@ -255,7 +258,11 @@ class Execution:
     def said(self, note: Note) -> None:
         """An attempt said something."""
         task = self.tasks.get(note.key)
-        if task is not None and task.live:
+        if (
+            task is not None and task.phase is Phase.HANDED
+        ):  # quicker than its template, which has yet to say that it runs
+            self._early.setdefault(task.key, []).append(note)
+        elif task is not None and task.live:
             if note.kind == "up":
                 self._services[task.run.name, task.attempt.job] = task
             self.listener.noted(task, note)
@@ -325,6 +332,8 @@ class Execution:
         if task.timer is not None:
             task.timer.cancel()
             task.timer = None
+        for note in self._early.pop(task.key, ()):
+            self.listener.noted(task, note)
         task.phase = Phase.ENDING
         task.ended_at = time.monotonic()
         self._ending[task.key] = task
